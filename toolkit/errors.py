@@ -1,0 +1,48 @@
+"""Every error that the toolkit raises on purpose, each with a message a person can act on.
+
+ToolkitError                one or two lines: where, what, what to do; the command line prints it and exits with 1
+ ├─ InputError              datasets that cannot be read, or hold what the model does not take
+ ├─ OutputError             a result that cannot be written where it was asked for
+ ├─ ModelError              a model directory or model file that is absent, changed or unusable
+ │   └─ NotPositive         a model file that gave, or could give, an output that is not finite and positive
+ ├─ ExportError             a conversion that failed or was refused
+ ├─ SimulatorError          the user's simulator raised, or returned what it must not
+ └─ MissingExtra            a command needs a part of the install that is not there
+"""
+
+
+class ToolkitError(Exception):
+    """Base of all errors below; `str(error)` is the message for the user."""
+
+
+class InputError(ToolkitError):
+    """Datasets that cannot be read, or hold what the model does not take."""
+
+
+class OutputError(ToolkitError):
+    """A result that cannot be written where it was asked for."""
+
+
+class ModelError(ToolkitError):
+    """A model directory or model file that is absent, changed or unusable."""
+
+
+class NotPositive(ModelError):
+    """A model file that gave, or could give, an output that is not finite and positive."""
+
+
+class ExportError(ToolkitError):
+    """A conversion that failed or was refused."""
+
+
+class SimulatorError(ToolkitError):
+    """The user's simulator raised, or returned what it must not."""
+
+
+class MissingExtra(ToolkitError):
+    """A command needs a part of the install that is not there."""
+
+    def __init__(self, command: str, extra: str, package: str) -> None:
+        super().__init__(
+            f"toolkit {command} needs {package}, which is not installed. Install it: pip install 'softplus-toolkit[{extra}]'"
+        )

@@ -1,0 +1,168 @@
+"""The model directory and its manifest.json: what the model takes, what it gives, every file with its evidence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import ModelError
+from toolkit.files import appears_whole, sha256_of
+from toolkit.spec import Spec
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+KERAS_FILE = "model.keras"
+WEIGHTS_FILE = "weights.npz"  # the trained weights for the float64 forward pass, written by `export`
+CALIBRATION_FILE = "calibration.parquet"
+FORMAT_ORDER = ("tflite", "onnx")  # files[] and every table list the formats in this order, the most precise file first
+PRECISION_ORDER = ("float32", "float16", "int8", "integer")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One output: its name and the smallest and largest value seen in training."""
+
+    name: str
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True)
+class RelativeError:
+    """|file - truth| / truth over the datasets compared, truth being the float64 forward pass."""
+
+    median: float
+    p99: float
+    max: float
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One exported file and the evidence for it."""
+
+    file: str
+    format: str
+    precision: str
+    bytes: int
+    sha256: str
+    lower_bound: dict[str, float]
+    relative_error: dict[str, RelativeError]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the network was trained. `metrics` holds r2, rmse, median_relative_error per parameter."""
+
+    datasets: int
+    seed: int
+    metrics: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of manifest.json."""
+
+    rows: int
+    columns: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+    training: Training
+    files: tuple[ModelFile, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> Spec:
+        return Spec(self.rows, self.columns, tuple(parameter.name for parameter in self.parameters))
+
+    def with_file(self, file: ModelFile) -> Manifest:
+        """This manifest with `file` added, or put in place of the entry of the same name."""
+        others = [entry for entry in self.files if entry.file != file.file]
+        return replace(self, files=tuple(sorted([*others, file], key=_file_order)))
+
+
+def _file_order(file: ModelFile) -> tuple[int, int]:
+    return FORMAT_ORDER.index(file.format), PRECISION_ORDER.index(file.precision)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a model directory.
+
+    Raises:
+        ModelError: no directory, no manifest, another schema version, or a key that is missing.
+    """
+    path = directory / MANIFEST
+    if not path.is_file():
+        raise ModelError(
+            f"{directory}: no model here ({MANIFEST} not found). "
+            "Train one with `toolkit train`, or name its folder with --model or $TOOLKIT_MODEL."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content["schema_version"]
+        if version != SCHEMA_VERSION:
+            raise ModelError(f"{path}: schema version {version}, this toolkit reads {SCHEMA_VERSION}. Update the toolkit.")
+        return _from_json(content)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: not a manifest this toolkit can read ({error!r}). Export the model again.") from error
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Replace the directory's manifest.json, whole or not at all."""
+    with appears_whole(directory / MANIFEST) as partial:
+        partial.write_text(json.dumps(_to_json(manifest), indent=2) + "\n", encoding="utf-8")
+
+
+def find_file(directory: Path, name: str) -> ModelFile:
+    """The manifest's entry for one exported file.
+
+    Raises:
+        ModelError: the manifest has no file of that name; the message lists those it has.
+    """
+    manifest = read_manifest(directory)
+    for entry in manifest.files:
+        if entry.file == name:
+            return entry
+    known = ", ".join(entry.file for entry in manifest.files) or "none; run `toolkit export --format all`"
+    raise ModelError(f"{directory}: no exported file {name!r}. Files here: {known}.")
+
+
+def check_unchanged(directory: Path, entry: ModelFile) -> Path:
+    """Path of an exported file whose bytes are the ones the evidence is about.
+
+    Raises:
+        ModelError: the file is gone, or its sha256 differs from the manifest's.
+    """
+    path = directory / entry.file
+    again = f"Export it again: toolkit export --format {entry.format} --precision {entry.precision}"
+    if not path.is_file():
+        raise ModelError(f"{path}: named in {MANIFEST} but not there. {again}")
+    if sha256_of(path) != entry.sha256:
+        raise ModelError(f"{path}: sha256 differs from {MANIFEST}. {again}")
+    return path
+
+
+def _to_json(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "input": {"rows": manifest.rows, "columns": list(manifest.columns)},
+        "parameters": [asdict(parameter) for parameter in manifest.parameters],
+        "training": asdict(manifest.training),
+        "files": [asdict(file) for file in manifest.files],
+        "versions": manifest.versions,
+    }
+
+
+def _from_json(content: dict[str, Any]) -> Manifest:
+    files = [
+        ModelFile(**{**file, "relative_error": {k: RelativeError(**v) for k, v in file["relative_error"].items()}})
+        for file in content["files"]
+    ]
+    return Manifest(
+        rows=content["input"]["rows"],
+        columns=tuple(content["input"]["columns"]),
+        parameters=tuple(Parameter(**parameter) for parameter in content["parameters"]),
+        training=Training(**content["training"]),
+        files=tuple(sorted(files, key=_file_order)),
+        versions=content["versions"],
+    )

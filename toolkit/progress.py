@@ -1,0 +1,60 @@
+"""Progress in rows: a live line on a terminal, plain lines elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Report = Callable[[int, int], None]  # (rows done, rows in all)
+
+PLAIN_LINE_SECONDS = 5.0  # a log file gets at most one line in this time, and one at the end
+
+
+def silent(done: int, total: int) -> None:
+    """The Report that says nothing."""
+
+
+@contextmanager
+def rows_progress(label: str, *, quiet: bool = False, unit: str = "rows") -> Iterator[Report]:
+    """Yield a Report that shows rows done, rows a second and the time left, on stderr."""
+    if quiet:
+        yield silent
+    elif sys.stderr.isatty():
+        with _live(label, unit) as report:
+            yield report
+    else:
+        yield _plain(label, unit)
+
+
+@contextmanager
+def _live(label: str, unit: str) -> Iterator[Report]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.finished_speed or task.speed or 0:,.0f} {unit}/s")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(label, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _plain(label: str, unit: str) -> Report:
+    begun = last = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done < total and now - last < PLAIN_LINE_SECONDS:
+            return
+        last = now
+        speed = done / max(now - begun, 1e-9)
+        left = f", {(total - done) / speed:,.0f} s left" if speed and done < total else ""
+        print(f"{label}: {done:,} of {total:,} {unit}, {speed:,.0f} {unit}/s{left}", file=sys.stderr)
+
+    return report

@@ -1,0 +1,61 @@
+"""What a model takes and gives, and the numbers that every room agrees on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float32]
+    Predict = Callable[[FloatArray], FloatArray]  # float32 (datasets, rows, columns) -> float32 (datasets, parameters)
+
+FORMATS = ("tflite", "onnx")
+PRECISIONS = ("float32", "float16")
+
+# The names inside every exported file.
+INPUT_NAME = "datasets"
+OUTPUT_NAME = "estimates"
+BATCH_NAME = "batch"
+METADATA_NAME = "softplus_toolkit"  # TFLite metadata buffer and ONNX metadata_props key; the value is JSON
+
+# The smallest normal number: hardware may flush anything smaller to 0.
+SMALLEST_NORMAL_FLOAT32 = 2.0**-126  # 1.17549435e-38
+SMALLEST_NORMAL_FLOAT16 = 2.0**-14  # 6.1035e-5
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Shape and names of a model's input and output.
+
+    Attributes:
+        rows: observations in one dataset (200 in the sample model).
+        columns: name of each real number of an observation.
+        parameters: name of each strictly positive output.
+    """
+
+    rows: int
+    columns: tuple[str, ...]
+    parameters: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) of one dataset."""
+        return self.rows, len(self.columns)
+
+    def describe(self) -> str:
+        """One line for people: `200 rows x (rt, correct) -> v, a, t0`."""
+        return f"{self.rows} rows x ({', '.join(self.columns)}) -> {', '.join(self.parameters)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The form that manifest.json and the metadata of exported files hold."""
+        return {"input": {"rows": self.rows, "columns": list(self.columns)}, "parameters": list(self.parameters)}
+
+
+def file_name(format: str, precision: str) -> str:
+    """The name an exported file has in its model directory: `model.float32.tflite`."""
+    return f"model.{precision}.{format}"
