@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from toolkit.errors import InputError
+from toolkit.spec import METADATA_NAME
 
 MAX_LISTED = 20  # columns named in an error; a table may have thousands
 
@@ -73,6 +75,7 @@ def find_layout(
             of a fixed size.
     Raises:
         InputError: no column fits, or several do, or a flat list can be read in two ways. The message names the flag.
+            Or the schema's metadata names the columns of a dataset in another order than the model's.
     """
     count = columns if isinstance(columns, int) or columns is None else len(columns)
     if column is not None:
@@ -98,11 +101,37 @@ def find_layout(
                 f"{where}: columns {names} can all hold {_wanted(rows, columns)}. Choose one: --column {fitting[0][0]}"
             )
         ((chosen, shape),) = fitting
+    if columns is not None and not isinstance(columns, int):
+        _check_names(where, chosen, read_column_names(schema), tuple(columns))
     rows, count = _settle(where, chosen, shape, rows, count, first)
     return Layout(chosen, rows, count, shape.nested, _by_column(where, chosen, shape, rows, count, order))
 
 
-def is_list(type: pa.DataType) -> bool:
+def write_schema_metadata(schema: pa.Schema, columns: Sequence[str], parameters: Sequence[str]) -> pa.Schema:
+    """`schema` with the names of a dataset's columns and of its parameters in its metadata."""
+    names = json.dumps({"columns": list(columns), "parameters": list(parameters)})
+    return schema.with_metadata({**(schema.metadata or {}), METADATA_NAME.encode(): names.encode()})
+
+
+def read_column_names(schema: pa.Schema) -> tuple[str, ...] | None:
+    """The names of a dataset's columns that `write_schema_metadata` left; None when there are none."""
+    try:
+        content = json.loads((schema.metadata or {})[METADATA_NAME.encode()])
+        return tuple(str(name) for name in content["columns"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _check_names(where: str, column: str, found: tuple[str, ...] | None, wanted: tuple[str, ...]) -> None:
+    """Other names may mean the same; the same names in another order cannot."""
+    if found is not None and found != wanted and sorted(found) == sorted(wanted):
+        raise InputError(
+            f"{where}: column {column!r} holds ({', '.join(found)}), the model takes ({', '.join(wanted)}). "
+            "Write the columns in the model's order."
+        )
+
+
+def _is_list(type: pa.DataType) -> bool:
     """Whether a type is a list of fixed or variable size, with 32 or 64 bit offsets."""
     types = pa.types
     return bool(types.is_fixed_size_list(type) or types.is_list(type) or types.is_large_list(type))
@@ -120,12 +149,12 @@ def _shape_of(type: pa.DataType) -> _Shape | None:
         by_column = list(type.permutation or (0, 1)) == [1, 0]
         rows, columns = reversed(type.shape) if by_column else type.shape
         return _Shape(nested=False, rows=rows, columns=columns, by_column=by_column)
-    if not is_list(type):
+    if not _is_list(type):
         return None
     inner = type.value_type
     if _is_number(inner):
         return _Shape(nested=False, numbers=_fixed_size(type))
-    if is_list(inner) and _is_number(inner.value_type):
+    if _is_list(inner) and _is_number(inner.value_type):
         return _Shape(nested=True, rows=_fixed_size(type), columns=_fixed_size(inner))
     return None
 

@@ -1,22 +1,28 @@
-"""Parquet files of datasets: opened, streamed in flat memory, and the names their metadata holds."""
+"""Parquet files of datasets: opened, and streamed in flat memory."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from toolkit.datasets.layout import Layout, find_layout
+from toolkit.datasets.layout import Layout, find_layout, read_column_names
+from toolkit.datasets.values import decode
 from toolkit.errors import InputError
-from toolkit.spec import METADATA_NAME
+
+if TYPE_CHECKING:
+    from toolkit.spec import FloatArray, Spec
 
 # With these two settings a reader holds 4-9 MB even when one row group holds everything; with the defaults 200-470 MB.
 PRE_BUFFER = False
 BUFFER_BYTES = 1 << 20
+
+BATCH_ROWS = 1024
 
 
 @contextmanager
@@ -88,19 +94,26 @@ def layout_of_file(
     return find_layout(schema, where=str(path), rows=rows, columns=columns, column=column, order=order, first=first)
 
 
-def write_schema_metadata(schema: pa.Schema, columns: Sequence[str], parameters: Sequence[str]) -> pa.Schema:
-    """`schema` with the names of a dataset's columns and of its parameters in its metadata."""
-    names = json.dumps({"columns": list(columns), "parameters": list(parameters)})
-    return schema.with_metadata({**(schema.metadata or {}), METADATA_NAME.encode(): names.encode()})
+def read_datasets(path: Path | str, spec: Spec, *, column: str | None = None, order: str | None = None) -> FloatArray:
+    """All datasets of a file: float32 (n, rows, columns). Meant for files that fit into memory.
 
-
-def read_column_names(schema: pa.Schema) -> tuple[str, ...] | None:
-    """The names of a dataset's columns that `write_schema_metadata` left; None when there are none."""
-    try:
-        content = json.loads((schema.metadata or {})[METADATA_NAME.encode()])
-        return tuple(str(name) for name in content["columns"])
-    except (KeyError, TypeError, ValueError):
-        return None
+    Raises:
+        InputError: not readable, no fitting column, or a row that is no dataset of this model.
+    """
+    with open_parquet(path) as source:
+        schema = source.schema_arrow
+    layout = find_layout(schema, where=str(path), rows=spec.rows, columns=spec.columns, column=column, order=order)
+    pieces = [np.empty((0, *spec.shape), np.float32)]
+    for batch in iter_batches(path, [layout.column], None, BATCH_ROWS):
+        decoded = decode(batch.column(0), layout)
+        for row, reason in enumerate(decoded.reasons):
+            if reason is not None:
+                raise InputError(
+                    f"{path}, row {sum(map(len, pieces)) + row}: {layout.column!r} is no dataset of {spec.describe()} "
+                    f"({reason}). Fix the row or leave it out."
+                )
+        pieces.append(decoded.datasets)
+    return np.concatenate(pieces)
 
 
 def _first_line(error: Exception) -> str:

@@ -104,7 +104,7 @@ def _misfits(array: pa.Array, sizes: tuple[int, ...]) -> Reasons | None:
 
 
 def _is_clean(array: pa.Array, sizes: tuple[int, ...]) -> bool:
-    """Whether the type gives every list the right size and nothing is null: the usual case, told without looking at rows."""
+    """Whether the type gives every list the right size and nothing is null: the usual case, told without a loop."""
     for size in sizes:
         if array.null_count or not pa.types.is_fixed_size_list(array.type) or array.type.list_size != size:
             return False
