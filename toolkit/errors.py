@@ -44,5 +44,6 @@ class MissingExtra(ToolkitError):
 
     def __init__(self, command: str, extra: str, package: str) -> None:
         super().__init__(
-            f"toolkit {command} needs {package}, which is not installed. Install it: pip install 'softplus-toolkit[{extra}]'"
+            f"toolkit {command} needs {package}, which is not installed. "
+            f"Install it: pip install 'softplus-toolkit[{extra}]'"
         )

@@ -1,0 +1,262 @@
+"""The command `toolkit`: every command parses, calls one function, prints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from toolkit import __version__
+from toolkit.errors import ToolkitError
+from toolkit.spec import FORMATS, PRECISIONS
+
+REJECTED = 3  # exit code: finished, but rows were rejected
+
+model_option = click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    default=Path("model"),
+    envvar="TOOLKIT_MODEL",
+    show_default=True,
+    show_envvar=True,
+    help="Model directory.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+quiet_option = click.option("--quiet", is_flag=True, help="No progress and no table.")
+column_option = click.option("--column", help="Column that holds the datasets, where there is a choice.")
+order_option = click.option(
+    "--order",
+    type=click.Choice(["row", "column"]),
+    help="Order of the values where a dataset is stored as a flat list.",
+)
+path = click.Path(path_type=Path)
+file = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+class Names(click.ParamType):
+    """Comma-separated names: `v,a,t0`."""
+
+    name = "names"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        names = tuple(name.strip() for name in str(value).split(","))
+        if "" in names or len(set(names)) < len(names):
+            self.fail(f"{value!r} is not a list of different names. Write them as v,a,t0.", param, ctx)
+        return names
+
+
+class Boundary(click.Group):
+    """The one place where an error of the toolkit becomes a message and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except ToolkitError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            sys.exit(130)
+
+
+@click.group(cls=Boundary, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="toolkit")
+def main() -> None:
+    """Estimators of strictly positive parameters: train, export, prove, score."""
+
+
+@main.command("simulate")
+@click.argument("function", metavar="FILE.py:FUNCTION")
+@click.argument("output", type=path)
+@click.option("--count", type=click.IntRange(min=1), required=True, help="Datasets to simulate.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; every usable core by default.")
+@quiet_option
+def simulate_command(function: str, output: Path, count: int, seed: int, workers: int | None, quiet: bool) -> None:
+    """Write datasets and their true parameters, made by your function, to a Parquet file.
+
+    FUNCTION takes (count, rng) and returns float arrays (count, rows, columns) and (count, parameters).
+    """
+    from toolkit.progress import rows_progress
+    from toolkit.simulate import simulate
+
+    with rows_progress("simulate", quiet=quiet, unit="datasets") as report:
+        simulate(function, count, output, seed=seed, workers=workers, report=report)
+
+
+@main.command("train")
+@click.argument("datasets", nargs=-1, required=True, type=file)
+@click.option(
+    "--parameters", type=Names(), required=True, help="Columns with the true values, in output order: v,a,t0."
+)
+@click.option("--output", type=path, default=Path("model"), show_default=True, help="Model directory to write.")
+@click.option("--validation", type=file, help="Datasets to validate on, in place of a held-out share.")
+@column_option
+@click.option("--epochs", type=click.IntRange(min=1), default=30, show_default=True, help="At most; stops early.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--exchangeable-rows", is_flag=True, help="Shuffle rows within datasets: their order carries nothing.")
+@click.option(
+    "--calibration-count",
+    type=click.IntRange(min=1),
+    default=6000,
+    show_default=True,
+    help="Held-out datasets to keep.",
+)
+@click.option("--resume", is_flag=True, help="Go on after the last finished epoch of an interrupted run.")
+@quiet_option
+def train_command(
+    datasets: tuple[Path, ...],
+    parameters: tuple[str, ...],
+    output: Path,
+    validation: Path | None,
+    column: str | None,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    exchangeable_rows: bool,
+    calibration_count: int,
+    resume: bool,
+    quiet: bool,
+) -> None:
+    """Train the network on datasets with known parameters, and write a model directory."""
+    from toolkit.progress import rows_progress
+    from toolkit.tables import print_training
+    from toolkit.training import Settings, train
+
+    settings = Settings(epochs=epochs, batch_size=batch_size, seed=seed, exchangeable_rows=exchangeable_rows)
+    with rows_progress("train", quiet=quiet, unit="steps") as report:
+        manifest = train(
+            datasets,
+            parameters,
+            output=output,
+            validation=validation,
+            column=column,
+            settings=settings,
+            calibration_count=calibration_count,
+            resume=resume,
+            report=report,
+            say=(lambda line: None) if quiet else (lambda line: click.echo(line, err=True)),
+        )
+    if not quiet:
+        print_training(output, manifest)
+
+
+@main.command("export")
+@model_option
+@click.option("--format", "formats", type=click.Choice([*FORMATS, "all"]), multiple=True, required=True)
+@click.option(
+    "--precision",
+    "precisions",
+    type=click.Choice([*PRECISIONS, "all"]),
+    multiple=True,
+    default=("float32",),
+    show_default=True,
+)
+@click.option("--calibration", type=file, help="Datasets to compare on, in place of the model directory's.")
+@quiet_option
+def export_command(
+    model: Path, formats: tuple[str, ...], precisions: tuple[str, ...], calibration: Path | None, quiet: bool
+) -> None:
+    """Convert the trained network, and publish only files that prove positive and are accurate."""
+    from export import convert
+    from toolkit.publish import publish
+    from toolkit.tables import print_files
+
+    files = publish(
+        model,
+        FORMATS if "all" in formats else formats,
+        PRECISIONS if "all" in precisions else precisions,
+        convert,
+        calibration=calibration,
+        say=(lambda entry: None) if quiet else (lambda entry: click.echo(f"{model / entry.file}: published", err=True)),
+    )
+    if not quiet:
+        print_files(files)
+
+
+@main.command("verify")
+@model_option
+@click.argument("datasets", nargs=-1, type=file)
+@column_option
+@json_option
+def verify_command(model: Path, datasets: tuple[Path, ...], column: str | None, as_json: bool) -> None:
+    """Prove, probe and compare every exported file; exit code 1 when one fails."""
+    from toolkit.tables import print_json, print_verdicts
+    from toolkit.verification import verify
+
+    verdicts = verify(model, datasets, column=column)
+    passed = all(verdict.passed for verdict in verdicts)
+    if as_json:
+        print_json({"passed": passed, "files": [verdict.to_json() for verdict in verdicts]})
+    else:
+        print_verdicts(verdicts)
+    sys.exit(0 if passed else 1)
+
+
+@main.command("batch-predict")
+@click.argument("inputs", nargs=-1, required=True)
+@model_option
+@click.option("--output", type=path, help="Output file; <input>.predictions.parquet by default.")
+@click.option(
+    "--file", "scoring_file", metavar="NAME", help="Exported file that scores; model.float32.tflite by default."
+)
+@click.option(
+    "--check",
+    type=click.Choice(["all", "sample", "off"]),
+    default="all",
+    show_default=True,
+    help="Rows on which every other exported file is run and compared as well.",
+)
+@column_option
+@order_option
+@click.option("--workers", type=click.IntRange(min=1), help="Threads; one per usable core by default.")
+@click.option("--resume", is_flag=True, help="Finish an interrupted run.")
+@click.option("--overwrite", is_flag=True, help="Replace a finished output.")
+@json_option
+@quiet_option
+def batch_predict_command(
+    inputs: tuple[str, ...],
+    model: Path,
+    output: Path | None,
+    scoring_file: str | None,
+    check: str,
+    column: str | None,
+    order: str | None,
+    workers: int | None,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Score Parquet files of datasets, and check that every exported file keeps its outputs positive.
+
+    INPUTS are files, folders or globs. Exit code 3: finished, but rows were rejected.
+    """
+    from toolkit.batch import batch_predict
+    from toolkit.progress import rows_progress
+
+    with rows_progress("batch-predict", quiet=quiet or as_json) as report:
+        summary = batch_predict(
+            inputs,
+            model=model,
+            output=output,
+            file=scoring_file,
+            check=check,
+            column=column,
+            order=order,
+            workers=workers,
+            resume=resume,
+            overwrite=overwrite,
+            report=report,
+        )
+    if as_json:
+        from toolkit.tables import print_json
+
+        print_json(summary.to_json())
+    elif not quiet:
+        from toolkit.tables import print_summary
+
+        print_summary(summary)
+    sys.exit(REJECTED if summary.rows_rejected else 0)

@@ -1,0 +1,53 @@
+"""Means and variances of datasets that stream by."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.spec import Spec
+
+
+class Moments:
+    """Running sums; shifted by the first values, so that a large offset does not drown a small spread."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._count = self._observations = 0
+        self._shift: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+        columns, parameters = len(spec.columns), len(spec.parameters)
+        self._column_sums = np.zeros((2, columns))
+        self._parameter_sums = np.zeros((2, parameters))
+        self.minima, self.maxima = np.full(parameters, np.inf), np.full(parameters, -np.inf)
+
+    def add(self, datasets: NDArray[np.float32], targets: NDArray[np.float32]) -> None:
+        if not len(datasets):
+            return
+        values, true = datasets.reshape(-1, datasets.shape[2]).astype(np.float64), targets.astype(np.float64)
+        if self._shift is None:
+            self._shift = values[0].copy(), true[0].copy()
+        values, shifted = values - self._shift[0], true - self._shift[1]
+        self._column_sums += [values.sum(axis=0), np.square(values).sum(axis=0)]
+        self._parameter_sums += [shifted.sum(axis=0), np.square(shifted).sum(axis=0)]
+        self._observations += len(values)
+        self._count += len(true)
+        self.minima, self.maxima = np.minimum(self.minima, true.min(axis=0)), np.maximum(self.maxima, true.max(axis=0))
+
+    @property
+    def column_means(self) -> NDArray[np.float64]:
+        assert self._shift is not None
+        return np.asarray(self._shift[0] + self._column_sums[0] / self._observations)
+
+    @property
+    def column_variances(self) -> NDArray[np.float64]:
+        mean, square = self._column_sums / self._observations
+        return np.asarray(np.maximum(square - mean**2, 0.0))
+
+    @property
+    def parameter_means(self) -> NDArray[np.float64]:
+        assert self._shift is not None
+        return np.asarray(self._shift[1] + self._parameter_sums[0] / self._count)
+
+    @property
+    def parameter_variances(self) -> NDArray[np.float64]:
+        mean, square = self._parameter_sums / self._count
+        return np.asarray(np.maximum(square - mean**2, 0.0))

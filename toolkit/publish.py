@@ -1,0 +1,104 @@
+"""Converted files -> model directory: judged first, then put under their names with their evidence."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from toolkit.errors import ExportError
+from toolkit.files import sha256_of, sync
+from toolkit.manifest import KERAS_FILE, WEIGHTS_FILE, Manifest, ModelFile, read_manifest, write_manifest
+from toolkit.metadata import write_metadata
+from toolkit.spec import FORMATS, Spec
+from toolkit.verification import Judge, Verdict
+
+
+class Converted(Protocol):
+    """One file that a converter has written; `facts` are what it can say about it, for the metadata."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def format(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def facts(self) -> dict[str, object]: ...
+
+
+Convert = Callable[[Path, Spec, Sequence[tuple[str, str]], Path], Sequence[Converted]]
+
+
+def publish(
+    directory: Path,
+    formats: Sequence[str],
+    precisions: Sequence[str],
+    convert: Convert,
+    *,
+    calibration: Path | None = None,
+    say: Callable[[ModelFile], None] = lambda file: None,
+) -> tuple[ModelFile, ...]:
+    """Convert the trained network, judge every file, and publish those that pass.
+
+    A file that is refused leaves the one of that name, if any, as it was.
+
+    Args:
+        directory: the model directory.
+        formats, precisions: every combination is exported.
+        convert: the exporter. It is handed in because a judge does not import the one it judges.
+        calibration: datasets to judge parity on; the model directory's own by default.
+        say: told each file once it is published.
+    Raises:
+        ModelError: the directory holds no trained network.
+        ExportError: the conversion failed, or a file was refused; the message names each with the reason.
+    """
+    manifest = read_manifest(directory)
+    keras_file = directory / KERAS_FILE
+    if not keras_file.is_file():
+        raise ExportError(f"{keras_file}: not there. Train the network again with `toolkit train`.")
+    wanted = [(format, precision) for format in FORMATS if format in formats for precision in precisions]
+    published, refused = [], []
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".export-") as folder:
+        staging = Path(folder)
+        converted = convert(keras_file, manifest.spec, wanted, staging)
+        (staging / WEIGHTS_FILE).replace(directory / WEIGHTS_FILE)
+        judge = Judge(manifest, directory, [calibration] if calibration else ())
+        for file in converted:
+            verdict = judge(file.path, file.precision)
+            if not verdict.passed:
+                refused.append(f"{file.path.name}: refused. {' '.join(verdict.failures)}")
+                continue
+            manifest, entry = _publish_one(directory, manifest, file, verdict)
+            published.append(entry)
+            say(entry)
+    if refused:
+        raise ExportError("\n".join(refused))
+    return tuple(published)
+
+
+def _publish_one(directory: Path, manifest: Manifest, file: Converted, verdict: Verdict) -> tuple[Manifest, ModelFile]:
+    facts = {
+        **manifest.spec.to_json(),
+        "format": file.format,
+        "precision": file.precision,
+        **file.facts,
+        "lower_bound": verdict.lower_bound,
+        "relative_error": {name: vars(error) for name, error in verdict.relative_error.items()},
+    }
+    write_metadata(file.path, facts)
+    entry = ModelFile(
+        file=file.path.name,
+        format=file.format,
+        precision=file.precision,
+        bytes=file.path.stat().st_size,
+        sha256=sha256_of(file.path),
+        lower_bound=verdict.lower_bound,
+        relative_error=verdict.relative_error,
+    )
+    manifest = manifest.with_file(entry)
+    sync(file.path)
+    file.path.replace(directory / entry.file)
+    write_manifest(directory, manifest)
+    return manifest, entry

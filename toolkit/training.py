@@ -1,0 +1,288 @@
+"""Parquet -> model directory: the training loop, its checkpoints, and the best weights."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.errors import InputError, OutputError
+from toolkit.files import appears_whole
+from toolkit.manifest import CALIBRATION_FILE, KERAS_FILE, MANIFEST, Manifest, Parameter, Training, write_manifest
+from toolkit.model import build_network, import_tensorflow
+from toolkit.prefetch import prefetched
+from toolkit.progress import Report, silent
+from toolkit.recovery import Recovery, plot_recovery, recovery_of
+from toolkit.training_data import TrainingData, open_training_data
+
+if TYPE_CHECKING:
+    import keras
+
+CHECKPOINT_FOLDER = ".training"
+LEARNING_RATE = 1e-3  # Adam's start; falls along a cosine to FINAL_LEARNING_RATE at the last epoch
+FINAL_LEARNING_RATE = 1e-5
+WARMUP_STEPS = 200  # a linear rise: the first gradients of a fresh network are its largest
+PREDICT_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the trained weights, besides the datasets."""
+
+    epochs: int = 30
+    batch_size: int = 128
+    seed: int = 0
+    patience: int = 6  # epochs without a better validation loss before training stops
+    exchangeable_rows: bool = False
+
+
+@dataclass
+class Progress:
+    """How far training has come; everything `--resume` needs beside the weights."""
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_loss: float = float("inf")
+    history: list[dict[str, float]] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        self.history = self.history or []
+
+
+def train(
+    datasets: Sequence[Path],
+    parameters: Sequence[str],
+    *,
+    output: Path = Path("model"),
+    validation: Path | None = None,
+    column: str | None = None,
+    settings: Settings = Settings(),  # noqa: B008  a frozen dataclass
+    calibration_count: int = 6000,
+    resume: bool = False,
+    report: Report = silent,
+    say: Callable[[str], None] = lambda line: None,
+) -> Manifest:
+    """Train the network on datasets with known parameters, and write a model directory.
+
+    The loss is the mean over parameters of (estimate - true)^2 / variance of the true values, so that a small
+    parameter counts as much as a large one. The weights kept are those of the epoch with the least validation loss.
+    The same datasets, settings and machine give the same weights, resumed or not.
+
+    Args:
+        datasets: Parquet files with a column of datasets and one column per parameter.
+        parameters: names of those columns, in the order of the network's outputs.
+        output: the model directory to write; it must not hold a model yet.
+        validation: a file to validate on; without it a share of `datasets` is held out.
+        column: name of the column of datasets, where the files leave a choice.
+        calibration_count: how many of the held-out datasets go into the model directory.
+        resume: continue after the last finished epoch of an interrupted run with the same arguments.
+        report: told (steps done, steps in all) of the running epoch.
+        say: told one line per epoch.
+    Raises:
+        InputError: datasets or targets that cannot be trained on, naming the row.
+        OutputError: `output` holds a model, or an interrupted run that differs.
+    """
+    if (output / MANIFEST).exists():
+        raise OutputError(f"{output}: already holds a model. Choose another --output, or move it away.")
+    data = open_training_data(datasets, parameters, validation=validation, column=column, seed=settings.seed)
+    tensorflow = import_tensorflow()
+    tensorflow.config.experimental.enable_op_determinism()
+    keras = tensorflow.keras
+    keras.utils.set_random_seed(settings.seed)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / CHECKPOINT_FOLDER).mkdir(exist_ok=True)
+
+    network = build_network(data.spec, data.column_means, data.column_variances, data.parameter_means)
+    trainer = _Trainer(tensorflow, network, data, settings, output / CHECKPOINT_FOLDER)
+    if resume:
+        trainer.restore()
+        say(f"resuming after epoch {trainer.progress.epoch}")
+    while not trainer.finished:
+        say(trainer.run_epoch(report))
+    trainer.use_best_weights()
+    return _write_model_directory(output, network, data, trainer.progress, settings, calibration_count)
+
+
+class _Trainer:
+    """The state of a training run: network, optimizer, best weights so far, history."""
+
+    def __init__(
+        self, tensorflow: Any, network: keras.Model, data: TrainingData, settings: Settings, folder: Path
+    ) -> None:
+        self.network, self.data, self.settings = network, data, settings
+        self.checkpoint = folder / "checkpoint.npz"
+        self.progress = Progress()
+        self.best = network.get_weights()
+        self.steps_per_epoch = -(-data.training_count // settings.batch_size)
+        schedule = tensorflow.keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=LEARNING_RATE / 10,
+            warmup_target=LEARNING_RATE,
+            warmup_steps=min(WARMUP_STEPS, self.steps_per_epoch),
+            decay_steps=max(1, self.steps_per_epoch * settings.epochs - WARMUP_STEPS),
+            alpha=FINAL_LEARNING_RATE / LEARNING_RATE,
+        )
+        self.optimizer = tensorflow.keras.optimizers.Adam(schedule)
+        self.optimizer.build(network.trainable_variables)
+        weights = tensorflow.constant(1.0 / data.parameter_deviations**2, tensorflow.float32)
+        rows, columns = data.spec.shape
+        signature = [
+            tensorflow.TensorSpec((None, rows, columns), tensorflow.float32),
+            tensorflow.TensorSpec((None, len(data.spec.parameters)), tensorflow.float32),
+        ]
+
+        @tensorflow.function(input_signature=signature)
+        def step(batch: Any, targets: Any) -> Any:
+            with tensorflow.GradientTape() as tape:
+                loss = tensorflow.reduce_mean(tensorflow.square(network(batch, training=True) - targets) * weights)
+            gradients = tape.gradient(loss, network.trainable_variables)
+            self.optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
+            return loss
+
+        @tensorflow.function(input_signature=signature[:1])
+        def predict(batch: Any) -> Any:
+            return network(batch, training=False)
+
+        self._step, self._predict = step, predict
+
+    @property
+    def finished(self) -> bool:
+        done = self.progress
+        return done.epoch >= self.settings.epochs or done.epoch - done.best_epoch >= self.settings.patience
+
+    def run_epoch(self, report: Report) -> str:
+        """Train one epoch, validate, remember the weights if they are the best, write a checkpoint."""
+        begun = time.monotonic()
+        epoch = self.progress.epoch + 1
+        losses = []
+        batches = self.data.batches(epoch, self.settings.batch_size, self.settings.exchangeable_rows)
+        for index, (batch, targets) in enumerate(prefetched(batches)):
+            losses.append(self._step(batch, targets))
+            report(index + 1, self.steps_per_epoch)
+        loss = float(np.mean([float(value) for value in losses]))
+        estimates = self.predict(self.data.validation_datasets)
+        errors = estimates - self.data.validation_targets
+        rmse = np.sqrt(np.mean(np.square(errors, dtype=np.float64), axis=0))
+        validation_loss = float(np.mean((rmse / self.data.parameter_deviations) ** 2))
+        if not np.isfinite([loss, validation_loss]).all():
+            raise InputError(f"epoch {epoch}: the loss is not finite. Look for extreme values in the datasets.")
+        self.progress.epoch = epoch
+        if validation_loss < self.progress.best_loss:
+            self.progress.best_epoch, self.progress.best_loss = epoch, validation_loss
+            self.best = self.network.get_weights()
+        record = {
+            "epoch": epoch,
+            "seconds": time.monotonic() - begun,
+            "learning_rate": float(self.optimizer.learning_rate),
+            "loss": loss,
+            "validation_loss": validation_loss,
+        }
+        record |= {
+            f"validation_rmse_{name}": float(value) for name, value in zip(self.data.spec.parameters, rmse, strict=True)
+        }
+        self.progress.history.append(record)
+        self._save_checkpoint()
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in zip(self.data.spec.parameters, rmse, strict=True))
+        best = " (best)" if self.progress.best_epoch == epoch else ""
+        return (
+            f"epoch {epoch} of {self.settings.epochs}: loss {loss:.5f}, validation {validation_loss:.5f}{best}, "
+            f"RMSE {shown}, {record['seconds']:.0f} s"
+        )
+
+    def predict(self, datasets: NDArray[np.float32]) -> NDArray[np.float32]:
+        batches = [datasets[start : start + PREDICT_BATCH] for start in range(0, len(datasets), PREDICT_BATCH)]
+        return np.concatenate([self._predict(batch).numpy() for batch in batches])
+
+    def use_best_weights(self) -> None:
+        self.network.set_weights(self.best)
+
+    def _fingerprint(self) -> str:
+        """Of everything that must be the same when a run is resumed."""
+        facts = {**asdict(self.settings), "data": self.data.fingerprint}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def _save_checkpoint(self) -> None:
+        arrays = {f"weight_{i}": value for i, value in enumerate(self.network.get_weights())}
+        arrays |= {f"best_{i}": value for i, value in enumerate(self.best)}
+        arrays |= {f"optimizer_{i}": variable.numpy() for i, variable in enumerate(self.optimizer.variables)}
+        state = {**asdict(self.progress), "fingerprint": self._fingerprint()}
+        with appears_whole(self.checkpoint) as partial, partial.open("wb") as target:
+            np.savez(target, state=np.array(json.dumps(state)), **arrays)
+
+    def restore(self) -> None:
+        """Take up the last finished epoch; without a checkpoint there is nothing to take up."""
+        if not self.checkpoint.is_file():
+            return
+        with np.load(self.checkpoint, allow_pickle=False) as stored:
+            state = json.loads(str(stored["state"]))
+            if state.pop("fingerprint") != self._fingerprint():
+                raise OutputError(
+                    f"{self.checkpoint.parent}: the interrupted run had other datasets or settings. "
+                    "Repeat its command, or start afresh without --resume."
+                )
+            weights = self.network.get_weights()
+            self.network.set_weights([stored[f"weight_{i}"] for i in range(len(weights))])
+            self.best = [stored[f"best_{i}"] for i in range(len(weights))]
+            for index, variable in enumerate(self.optimizer.variables):
+                variable.assign(stored[f"optimizer_{index}"])
+        self.progress = Progress(**state)
+
+
+def _write_model_directory(
+    output: Path,
+    network: keras.Model,
+    data: TrainingData,
+    progress: Progress,
+    settings: Settings,
+    calibration_count: int,
+) -> Manifest:
+    estimates = network.predict(data.validation_datasets, batch_size=PREDICT_BATCH, verbose=0)
+    recoveries = {
+        name: recovery_of(data.validation_targets[:, index], estimates[:, index])
+        for index, name in enumerate(data.spec.parameters)
+    }
+    with appears_whole(output / KERAS_FILE) as partial:
+        beside = partial.with_suffix(".keras")  # Keras insists on the ending
+        network.save(beside)
+        beside.replace(partial)
+    data.write_calibration(output / CALIBRATION_FILE, calibration_count)
+    with appears_whole(output / "training.csv") as partial, partial.open("w", newline="") as target:
+        writer = csv.DictWriter(target, fieldnames=list(progress.history[0]))
+        writer.writeheader()
+        writer.writerows(progress.history)
+    plot_recovery(output / "recovery.png", data.validation_targets, estimates, data.spec.parameters, recoveries)
+    manifest = Manifest(
+        rows=data.spec.rows,
+        columns=data.spec.columns,
+        parameters=tuple(
+            Parameter(name, float(low), float(high))
+            for name, low, high in zip(data.spec.parameters, data.parameter_minima, data.parameter_maxima, strict=True)
+        ),
+        training=Training(data.training_count, settings.seed, {name: asdict(r) for name, r in recoveries.items()}),
+        versions=versions(),
+    )
+    write_manifest(output, manifest)  # last: a directory without it is no model
+    for leftover in (output / CHECKPOINT_FOLDER).iterdir():
+        leftover.unlink()
+    (output / CHECKPOINT_FOLDER).rmdir()
+    return manifest
+
+
+def versions() -> dict[str, str]:
+    """Versions of what made the weights."""
+    import keras
+    import tensorflow
+
+    from toolkit import __version__
+
+    return {"softplus-toolkit": __version__, "tensorflow": tensorflow.__version__, "keras": keras.__version__}
+
+
+__all__ = ["Recovery", "Settings", "train"]
