@@ -1,0 +1,55 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both set up what they need in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test check soak bench sample-model format clean
+
+demo: .venv/base
+	@mkdir -p build
+	$(BIN)/toolkit batch-predict samples/response_times.parquet --model samples/model --output build/response_times.predictions.parquet --overwrite
+	@$(BIN)/python samples/compare.py build/response_times.predictions.parquet
+
+test: .venv/dev
+	$(BIN)/python -m pytest -m "not soak"
+
+check: .venv/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not soak"
+
+format: .venv/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+soak: .venv/dev
+	$(BIN)/python -m pytest -m soak --timeout=7200
+
+bench: .venv/dev
+	$(BIN)/python -m tests.benchmarks
+
+# About 20 minutes on 2 cores.
+sample-model: .venv/dev
+	@mkdir -p build
+	$(BIN)/toolkit simulate samples/diffusion.py:simulate --count 1000000 --seed 0 build/diffusion.parquet
+	rm -rf build/sample-model
+	$(BIN)/toolkit train build/diffusion.parquet --parameters v,a,t0 --exchangeable-rows --epochs 12 --calibration-count 500 --output build/sample-model
+	$(BIN)/toolkit export --model build/sample-model --format all --precision all
+	$(BIN)/toolkit verify --model build/sample-model
+	rm -rf samples/model && mv build/sample-model samples/model
+	$(BIN)/toolkit batch-predict samples/response_times.parquet --model samples/model --output build/response_times.predictions.parquet --overwrite
+	$(BIN)/python samples/compare.py build/response_times.predictions.parquet --plot samples/compare.png
+
+clean:
+	rm -rf .venv build
+
+# Installed again whenever what is asked for changes. The marker file is made last, so an interrupted install is repeated.
+.venv/base: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) --editable .
+	@touch $@
+
+.venv/dev: .venv/base
+	$(PIP) --editable '.[dev,ray]'
+	@touch $@
