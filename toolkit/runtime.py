@@ -1,0 +1,174 @@
+"""Any model file behind one callable: Keras, ONNX Runtime, LiteRT."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from toolkit.errors import InputError, MissingExtra, ModelError
+
+if TYPE_CHECKING:
+    from toolkit.spec import FloatArray, Predict
+
+# Datasets a call of the engine. A batch must stay in cache: 16 to 128 differ by less than 5 %, 8 and 1,024 are slower.
+# The size is fixed and the last batch padded: a dataset's estimates must not depend on how many others come along.
+BATCH = 32
+KERAS_BATCH = 256  # Keras spends 0.5 ms a call on itself
+
+# The ways to run a file, the one used for scoring first. The others answer whether another build of the engine, or one
+# without its optimizer, gives the same.
+KERNELS = {".tflite": ("xnnpack", "builtin"), ".onnx": ("optimized", "unoptimized"), ".keras": ("default",)}
+
+RunBatch = Callable[["FloatArray"], "FloatArray"]  # exactly one batch
+
+
+def load(path: Path | str, *, threads: int = 1, kernels: str = "default") -> Predict:
+    """The model file as a function: float32 (n, rows, columns) -> float32 (n, parameters), for any n.
+
+    Not for several threads at once: load the file once in each. While it computes, other Python threads run.
+
+    Args:
+        path: an exported .tflite or .onnx file, or a .keras file.
+        threads: what the engine may use inside one call.
+        kernels: one of KERNELS for the file's ending, or 'default' for its first.
+    Raises:
+        ModelError: no such file, another ending, or content that is damaged or no such model. The function itself
+            raises InputError for an array of another shape.
+    """
+    path = Path(path)
+    if path.suffix not in KERNELS:
+        raise ModelError(f"{path}: not a model file. It should end in {', '.join(KERNELS)}.")
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file. `toolkit export --format all` writes the exported files.")
+    known = KERNELS[path.suffix]
+    if kernels not in ("default", *known):
+        raise ModelError(f"{path}: no kernels {kernels!r}. There are {', '.join(known)}.")
+    chosen = known[0] if kernels == "default" else kernels
+    try:
+        if path.suffix == ".tflite":
+            return _load_litert(path, threads, chosen)
+        if path.suffix == ".onnx":
+            return _load_onnx(path, threads, chosen)
+        return _load_keras(path)
+    except (ModelError, MissingExtra):
+        raise
+    except Exception as error:  # each engine has exceptions of its own, some derive from nothing narrower
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise ModelError(f"{path}: not a usable {path.suffix[1:]} model ({reason}). Export it again.") from error
+
+
+def _load_litert(path: Path, threads: int, kernels: str) -> Predict:
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    builtin = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    with _no_greeting():
+        interpreter = Interpreter(
+            os.fspath(path),
+            num_threads=threads,
+            experimental_op_resolver_type=builtin if kernels == "builtin" else OpResolverType.BUILTIN,
+        )
+        (model_input,), (model_output,) = interpreter.get_input_details(), interpreter.get_output_details()
+        batch, rows, columns = (int(size) for size in model_input["shape_signature"])
+        if batch < 0:
+            batch = BATCH
+            interpreter.resize_tensor_input(model_input["index"], [batch, rows, columns])
+        interpreter.allocate_tensors()
+    parameters = int(model_output["shape"][-1])
+    # Views of the engine's own memory: one copy in, one out. A view may not be held while it runs.
+    inputs, outputs = interpreter.tensor(model_input["index"]), interpreter.tensor(model_output["index"])
+
+    def run(datasets: FloatArray) -> FloatArray:
+        inputs()[:] = datasets
+        interpreter.invoke()
+        return outputs()
+
+    return _in_batches(run, batch, (rows, columns), parameters)
+
+
+def _load_onnx(path: Path, threads: int, kernels: str) -> Predict:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only; what matters is raised as well
+    if kernels == "unoptimized":
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+    (model_input,), (model_output,) = session.get_inputs(), session.get_outputs()
+    batch, rows, columns = model_input.shape
+    names = [model_output.name]
+    return _in_batches(
+        lambda datasets: session.run(names, {model_input.name: datasets})[0],
+        batch if isinstance(batch, int) else BATCH,
+        (rows, columns),
+        model_output.shape[-1],
+    )
+
+
+def _load_keras(path: Path) -> Predict:
+    try:
+        import keras
+    except ModuleNotFoundError as error:
+        raise MissingExtra("with a .keras file", "train", "TensorFlow") from error
+    network: Any = keras.saving.load_model(path, compile=False)
+    _, rows, columns = network.input_shape
+    return _in_batches(network.predict_on_batch, KERAS_BATCH, (rows, columns), network.output_shape[-1])
+
+
+def _in_batches(run: RunBatch, size: int, shape: tuple[int, int], parameters: int) -> Predict:
+    """`run`, which takes exactly `size` datasets, for any number of them; the last batch is padded with zeros."""
+
+    def predict(datasets: FloatArray) -> FloatArray:
+        datasets = np.asarray(datasets, np.float32)
+        if datasets.ndim != 3 or datasets.shape[1:] != shape:
+            rows, columns = shape
+            raise InputError(f"the model takes an array of shape (n, {rows}, {columns}), not {datasets.shape}.")
+        estimates = np.empty((len(datasets), parameters), np.float32)
+        whole = len(datasets) // size * size
+        for begin in range(0, whole, size):
+            estimates[begin : begin + size] = run(datasets[begin : begin + size])
+        if left := len(datasets) - whole:
+            padded = np.zeros((size, *shape), np.float32)
+            padded[:left] = datasets[whole:]
+            estimates[whole:] = run(padded)[:left]
+        return estimates
+
+    return predict
+
+
+_stderr_lock = threading.Lock()
+
+
+@contextmanager
+def _no_greeting() -> Iterator[None]:
+    """Keep LiteRT's "INFO: Created TensorFlow Lite XNNPACK delegate" off stderr; no option of ai-edge-litert 2.3 does.
+
+    It is written by the C++ side, so the descriptor itself points elsewhere for these milliseconds. Other lines are
+    passed on afterwards.
+    """
+    with _stderr_lock, tempfile.TemporaryFile() as caught:
+        sys.stderr.flush()
+        try:
+            kept = os.dup(2)
+        except OSError:  # started without a stderr
+            yield
+            return
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            caught.seek(0)
+            rest = b"".join(line for line in caught if not line.startswith(b"INFO: "))
+            if rest:
+                os.write(2, rest)
