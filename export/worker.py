@@ -1,0 +1,89 @@
+"""The conversion itself, run as `python -m export.worker` in a process of its own.
+
+Converters have been seen to crash on extreme weights and to misread layers; a crash here cannot take the caller with
+it. One JSON request on stdin, one JSON answer in the file that the request names; stdout and stderr are noise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.graph import build_function
+from export.keras_file import read_network
+from export.network import Network, Normalization, input_limit, save_weights
+from export.onnx import to_onnx
+from export.tflite import to_tflite
+from toolkit.errors import ExportError
+from toolkit.spec import INPUT_NAME, OUTPUT_NAME, Spec, file_name
+
+WEIGHTS_FILE = "weights.npz"
+COMPARED_DATASETS = 32
+COMPARED_SEED = 0
+WHERE_KERAS_IS_RIGHT = 1e-6  # softplus(-13.8); far below it Keras's own softplus loses digits and then is 0
+TOLERANCE = 1e-3  # of the largest estimate of a parameter; a misread layer is off by its own size
+
+
+def main() -> None:
+    request = json.load(sys.stdin)
+    answer = Path(request["answer"])
+    try:
+        content: dict[str, Any] = {"converted": _convert(request)}
+    except ExportError as error:
+        content = {"error": str(error)}
+    answer.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _convert(request: dict[str, Any]) -> list[dict[str, Any]]:
+    stage, directory, keras_file = Path(request["stage"]), Path(request["directory"]), Path(request["keras_file"])
+    spec = Spec(request["rows"], tuple(request["columns"]), tuple(request["parameters"]))
+    stage.write_text(f"reading {keras_file.name}", encoding="utf-8")
+    model, network = read_network(keras_file, spec)
+    limit = input_limit(network)
+    function = build_function(network, limit)
+    _compare(model, function, network, keras_file)
+    sha256 = hashlib.sha256(keras_file.read_bytes()).hexdigest()
+    save_weights(network, directory / WEIGHTS_FILE, keras_sha256=sha256, input_limit=limit, spec=spec.to_json())
+    converted = []
+    for format, precision in request["wanted"]:
+        path = directory / file_name(format, precision)
+        stage.write_text(f"writing {path.name} ({format}, {precision})", encoding="utf-8")
+        content = to_tflite(function, precision) if format == "tflite" else to_onnx(function, precision)
+        path.write_bytes(content)
+        facts = {"input_limit": limit}
+        converted.append({"path": str(path), "format": format, "precision": precision, "facts": facts})
+    return converted
+
+
+def _compare(model: Any, function: Any, network: Network, path: Path) -> None:
+    """Refuse a network that was misread: its estimates must be Keras's, on random datasets of the right scale."""
+    datasets = _random_datasets(network)
+    theirs = np.asarray(model(datasets, training=False))
+    ours = function(**{INPUT_NAME: datasets})[OUTPUT_NAME].numpy()
+    allowed = TOLERANCE * np.max(np.abs(theirs), axis=0)
+    known = theirs > WHERE_KERAS_IS_RIGHT
+    if not np.all(np.abs(ours - theirs)[known] <= np.broadcast_to(allowed, theirs.shape)[known]):
+        difference = float(np.max(np.abs(ours - theirs)))
+        raise ExportError(
+            f"{path}: the graph to convert differs from Keras by {difference:.3g} on random datasets. "
+            "This is a fault of the exporter; please report it with the network's summary."
+        )
+
+
+def _random_datasets(network: Network) -> NDArray[np.float32]:
+    """float32 (COMPARED_DATASETS, rows, columns), of the mean and spread that the input normalization was made for."""
+    values = np.random.default_rng(COMPARED_SEED).normal(size=(COMPARED_DATASETS, *network.shape))
+    first = network.layers[0] if network.layers else None
+    if isinstance(first, Normalization):
+        values = values * first.deviation + first.mean
+    return values.astype(np.float32)
+
+
+if __name__ == "__main__":
+    main()
