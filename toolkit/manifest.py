@@ -101,10 +101,14 @@ def read_manifest(directory: Path) -> Manifest:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["schema_version"]
         if version != SCHEMA_VERSION:
-            raise ModelError(f"{path}: schema version {version}, this toolkit reads {SCHEMA_VERSION}. Update the toolkit.")
+            raise ModelError(
+                f"{path}: schema version {version}, this toolkit reads {SCHEMA_VERSION}. Update the toolkit."
+            )
         return _from_json(content)
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path}: not a manifest this toolkit can read ({error!r}). Export the model again.") from error
+        raise ModelError(
+            f"{path}: not a manifest this toolkit can read ({error!r}). Export the model again."
+        ) from error
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
