@@ -1,0 +1,200 @@
+"""Worker processes that run a user's simulator, one block of datasets at a time.
+
+Block i has a generator of its own, seeded with (seed, i), and blocks are yielded in order: neither the number of
+workers nor their speed changes a number. Each worker is a fresh process (spawned: a fork would copy the locks that
+other threads hold). The standard library's pools do not say of which block a process died, nor end at once on Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import TYPE_CHECKING, Any
+
+from toolkit.errors import SimulatorError
+from toolkit.simulator.function import Task, load, make, split
+
+if TYPE_CHECKING:
+    from toolkit.simulator.function import Pair
+
+BLOCK = 256  # datasets in one call of the simulator: enough to vectorize over, few enough to hold and to share out
+AHEAD = 2  # blocks per worker that are being made or wait for an earlier one: bounds the memory
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def usable_cores() -> int:
+    """Cores this process may use: fewer than the machine has under taskset or a batch system."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def open_simulator(name: str, *, workers: int | None = None) -> Iterator[Simulator]:
+    """Load a user's simulator in worker processes, which end with this context.
+
+    Args:
+        name: "FILE.py:FUNCTION". FUNCTION(count, rng) returns real numbers of shape (count, rows, columns) and
+            (count, parameters), rows and columns the same at every call, all finite in float32. PARAMETERS in the
+            file names the parameters, COLUMNS the columns (it may be absent). The file can import modules beside it.
+        workers: processes; by default one for each usable core. Each runs one thread in NumPy's libraries unless
+            the environment says otherwise.
+    Raises:
+        SimulatorError: the file, the function or PARAMETERS is not there or not usable.
+    """
+    path, _ = split(name)
+    if not path.is_file():
+        raise SimulatorError(f"{path}: no such file. Name your simulator FILE.py:FUNCTION, as in sim.py:simulate.")
+    if workers is not None and workers < 1:
+        raise SimulatorError(f"--workers {workers}: ask for at least 1 process.")
+    started: list[_Worker] = []
+    try:
+        with _interrupts_held():
+            for _ in range(workers or usable_cores()):
+                started.append(_start(name))
+        _, _, names = next(_answers(name, started))
+        if isinstance(names, SimulatorError):
+            raise names
+        columns, parameters = names
+        yield Simulator(name, columns, parameters, started)
+    finally:
+        for worker in started:
+            worker.process.kill()  # it holds nothing that needs an orderly end, and may be deep in a slow block
+        for worker in started:
+            worker.process.join()
+            worker.connection.close()
+
+
+@dataclass(frozen=True)
+class Simulator:
+    """A user's simulator in running worker processes. `columns` is None where the user's file does not name them."""
+
+    name: str
+    columns: tuple[str, ...] | None
+    parameters: tuple[str, ...]
+    workers: list[_Worker]
+
+    def blocks(self, count: int, *, seed: int = 0) -> Iterator[Pair]:
+        """Yield `count` datasets and their parameters in blocks of at most BLOCK.
+
+        Call it as often as you like, one seed for each call; an earlier call need not have been read to its end.
+
+        Raises:
+            SimulatorError: the simulator raised, returned what it must not or ended its process; or a negative seed.
+        """
+        if seed < 0:
+            raise SimulatorError(f"--seed {seed}: the seed is a whole number from 0 up.")
+        run = object()
+        made: dict[int, Pair | SimulatorError] = {}
+        shape: tuple[int, ...] | None = None
+        given = taken = 0
+        total = -(-count // BLOCK)
+        while taken < total:
+            for worker in self.workers:
+                if not worker.busy and given < min(total, taken + AHEAD * len(self.workers)):
+                    _give(self.name, worker, run, Task(seed, given, min(BLOCK, count - given * BLOCK)))
+                    given += 1
+            for answered_run, task, answer in _answers(self.name, self.workers):
+                if answered_run is run:  # else it was loading the file, or was at work for an earlier call
+                    made[task.block] = answer
+            while taken in made:
+                pair = made.pop(taken)
+                if isinstance(pair, SimulatorError):
+                    raise pair
+                here = pair[0].shape[1:]
+                shape = shape or here
+                if here != shape:
+                    where = Task(seed, taken, len(pair[0])).where(self.name)
+                    raise SimulatorError(f"{where}: datasets of shape {here}, in block 0 {shape}. Make all the same.")
+                taken += 1
+                yield pair
+
+
+@dataclass
+class _Worker:
+    """One process. It answers once after loading the file, then once for each task."""
+
+    process: SpawnProcess
+    connection: Connection
+    busy: bool
+    run: object = None  # the call of Simulator.blocks that its task is for; None while it loads
+    task: Task = Task(0, 0, 0)
+
+
+def _start(name: str) -> _Worker:
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_work, args=(theirs, name), daemon=True)
+    process.start()
+    theirs.close()  # the worker then holds the only copy, and its death reads as the end of the connection
+    return _Worker(process, ours, busy=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes started in here are not reached by Ctrl-C: this one ends them, without a traceback from each."""
+    resource_tracker.ensure_running()  # starting the first process would start it too, and lift the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _give(name: str, worker: _Worker, run: object, task: Task) -> None:
+    worker.busy, worker.run, worker.task = True, run, task
+    try:
+        worker.connection.send(task)
+    except OSError as error:
+        raise _died(name, worker) from error
+
+
+def _answers(name: str, workers: list[_Worker]) -> Iterator[tuple[object, Task, Any]]:
+    """Wait for the first answer; yield (run, task, answer) for each that is there, its worker being free again."""
+    busy: list[Any] = [worker.connection for worker in workers if worker.busy]
+    ready = wait(busy)
+    for worker in workers:
+        if worker.connection in ready:
+            try:
+                answer = worker.connection.recv()
+            except (EOFError, OSError) as error:
+                raise _died(name, worker) from error
+            worker.busy = False
+            yield worker.run, worker.task, answer
+
+
+def _died(name: str, worker: _Worker) -> SimulatorError:
+    worker.process.join(timeout=5)
+    code = worker.process.exitcode
+    how = f"killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+    if worker.run is None:
+        advice = 'If a script of yours starts this, let it do so under `if __name__ == "__main__":`.'
+        return SimulatorError(f"{name}: a worker process ended while it loaded the file ({how}). {advice}")
+    advice = " Out of memory? Use fewer --workers." if code == -signal.SIGKILL else ""
+    where, again = worker.task.where(name), worker.task.again(name)
+    return SimulatorError(f"{where}: the worker process ended ({how}).{advice}{again}")
+
+
+def _work(connection: Connection, name: str) -> None:
+    """What a worker process runs: load the file, send its names, make blocks until the connection closes."""
+    for variable in THREAD_VARIABLES:  # the cores are taken: more threads would only push each other aside
+        os.environ.setdefault(variable, "1")
+    try:
+        try:
+            function = load(name)
+        except SimulatorError as error:
+            connection.send(error)
+            return
+        connection.send((function.columns, function.parameters))
+        while True:
+            task = connection.recv()
+            try:
+                connection.send(make(function, task))
+            except SimulatorError as error:
+                connection.send(error)
+    except (EOFError, ConnectionError):
+        pass  # the process that started this one has ended
