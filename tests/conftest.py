@@ -20,7 +20,7 @@ PARAMETERS = ("height", "rate", "noise")
 
 
 def simulate(count, rng):
-    height, rate, noise = rng.uniform(1, 4, count), rng.uniform(0.5, 2, count), rng.uniform(0.01, 0.1, count)
+    height, rate, noise = rng.uniform(1, 4, count), rng.uniform(0.5, 2, count), rng.uniform(0.02, 0.4, count)
     time = np.broadcast_to(np.linspace(0, 3, 24), (count, 24))
     signal = height[:, None] * np.exp(-rate[:, None] * time) + noise[:, None] * rng.standard_normal((count, 24))
     return np.stack([time, signal], axis=2), np.stack([height, rate, noise], axis=1)

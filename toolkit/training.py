@@ -108,7 +108,7 @@ def train(
     while not trainer.finished:
         say(trainer.run_epoch(report))
     trainer.use_best_weights()
-    return _write_model_directory(output, network, data, trainer.progress, settings, calibration_count)
+    return _write_model_directory(output, trainer, calibration_count)
 
 
 class _Trainer:
@@ -235,22 +235,16 @@ class _Trainer:
         self.progress = Progress(**state)
 
 
-def _write_model_directory(
-    output: Path,
-    network: keras.Model,
-    data: TrainingData,
-    progress: Progress,
-    settings: Settings,
-    calibration_count: int,
-) -> Manifest:
-    estimates = network.predict(data.validation_datasets, batch_size=PREDICT_BATCH, verbose=0)
+def _write_model_directory(output: Path, trainer: _Trainer, calibration_count: int) -> Manifest:
+    data, progress = trainer.data, trainer.progress
+    estimates = trainer.predict(data.validation_datasets)
     recoveries = {
         name: recovery_of(data.validation_targets[:, index], estimates[:, index])
         for index, name in enumerate(data.spec.parameters)
     }
     with appears_whole(output / KERAS_FILE) as partial:
         beside = partial.with_suffix(".keras")  # Keras insists on the ending
-        network.save(beside)
+        trainer.network.save(beside)
         beside.replace(partial)
     data.write_calibration(output / CALIBRATION_FILE, calibration_count)
     with appears_whole(output / "training.csv") as partial, partial.open("w", newline="") as target:
@@ -265,7 +259,9 @@ def _write_model_directory(
             Parameter(name, float(low), float(high))
             for name, low, high in zip(data.spec.parameters, data.parameter_minima, data.parameter_maxima, strict=True)
         ),
-        training=Training(data.training_count, settings.seed, {name: asdict(r) for name, r in recoveries.items()}),
+        training=Training(
+            data.training_count, trainer.settings.seed, {name: asdict(r) for name, r in recoveries.items()}
+        ),
         versions=versions(),
     )
     write_manifest(output, manifest)  # last: a directory without it is no model
