@@ -24,7 +24,7 @@ QUIET = {
     "CUDA_VISIBLE_DEVICES": "",
     "KERAS_BACKEND": "tensorflow",
 }
-NOISE = ("I0000", "W0000", "WARNING", "INFO", "DEBUG")
+NOISE = (" ", "Traceback", "I0000", "W0000", "E0000", "WARNING", "INFO", "DEBUG")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _run_worker(request: str) -> subprocess.CompletedProcess[str]:
     here = str(Path(__file__).parents[1])
     paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, **QUIET, "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-m", "export.worker"]
+    command = [sys.executable, "-P", "-m", "export.worker"]  # -P: a random.py in the user's folder stays theirs
     return subprocess.run(command, input=request, capture_output=True, text=True, errors="replace", env=environment)
 
 
@@ -91,7 +91,7 @@ def _what_happened(child: subprocess.CompletedProcess[str]) -> str:
 
 
 def _advice(child: subprocess.CompletedProcess[str]) -> str:
-    lines = [line.strip() for line in child.stderr.splitlines() if line.strip()]
-    matter = [line for line in lines if not line.startswith(NOISE)] or lines
+    lines = [line.rstrip() for line in child.stderr.splitlines() if line.strip()]
+    matter = [line for line in lines if not line.startswith(NOISE)]  # a traceback's own lines are indented
     said = " | ".join(matter[-LINES_SHOWN:]) or "nothing"
     return f"Its last words: {said}"

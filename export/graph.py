@@ -23,6 +23,7 @@ from export.network import (
     Normalization,
     Pooling1D,
     Reshape,
+    Weights,
     ZeroPadding1D,
 )
 from toolkit.spec import INPUT_NAME, OUTPUT_NAME
@@ -57,9 +58,9 @@ def _apply(layer: Layer, values: Any) -> Any:
         case Normalization():
             # Two ops, not folded into the first kernel: an offset much larger than the spread would cancel there
             # instead of here, and half-precision weights cannot hold it.
-            return (values - layer.mean) * (1 / layer.deviation).astype(np.float32)
+            return (values - _tile(layer.mean, values)) * _tile((1 / layer.deviation).astype(np.float32), values)
         case Affine():
-            return values * layer.scale + layer.offset
+            return values * _tile(layer.scale, values) + _tile(layer.offset, values)
         case BatchNormalization():
             return values * layer.scale.astype(np.float32) + layer.offset.astype(np.float32)
         case Conv1D():
@@ -86,6 +87,12 @@ def _apply(layer: Layer, values: Any) -> Any:
             return _pad(values, layer.before, layer.behind)
         case Reshape():
             return tf.reshape(values, (-1, 1, *layer.shape) if len(layer.shape) == 2 else (-1, *layer.shape))
+
+
+def _tile(weights: Weights, values: Any) -> Weights:
+    """One weight for each value of a dataset. Broadcasting over two columns takes ONNX Runtime 12% of the whole network's
+    time, because it runs a loop of two for every row; broadcasting over the batch alone takes nothing."""
+    return np.ascontiguousarray(np.broadcast_to(weights, values.shape[1:]))
 
 
 def _pad(values: Any, before: int, behind: int) -> Any:

@@ -15,14 +15,14 @@ from __future__ import annotations
 from typing import Any
 
 CUTOFF = 86.0  # exp(-86) = 4.47e-38 is the smallest output, 3.8 times the smallest normal float32
-SMALLEST_U = 4e-38  # just below exp(-CUTOFF): never reached by the value, there for the proof
+SMALLEST_U = 4e-38  # just below exp(-CUTOFF): no value is cut off here; the bound is for whoever reads the file
 
 # XNNPACK's EXP loses .7 ulp per unit of |z| (62 ulp at -86). Cody-Waite: exp(-a) = 2^-n * exp(-r) n whole, |r| < .35.
 # ln 2 is split into a part of 10 bits, whose products with n <= 124 are exact, and the rest.
 LOG2_E = 1.44269504
 LN2_HIGH = 0.693359375
 LN2_LOW = -2.12194440e-4
-LARGEST_R = 0.35  # ln(2) / 2, rounded up
+LARGEST_R = 0.35  # ln(2) / 2 = .3466 and the rounding of n: no value is cut off here either
 
 # 2^-n without POW, which XNNPACK does not delegate and TFLite Micro does not have: exp(-n ln 2) is off by less than 2^7
 # ulp, and Veltkamp's splitting, c - (c - q) with c = q * (2^12 + 1), rounds it to 12 bits: exactly the power of two.

@@ -109,7 +109,7 @@ def test_simulate_matches_distribution_moments_and_choices_when_parameters_are_f
 
 
 def test_errors_are_as_fast_and_as_frequent_as_the_density_of_the_lower_boundary_says(sample: ModuleType) -> None:
-    """Joint law of choice and time, from the density of one boundary: Navarro & Fuss 2009, small-time series, z = a/2."""
+    """The joint law of choice and time, from the density at one boundary: Navarro & Fuss 2009, small-time series."""
     v, a = 1.0, 1.2
 
     def density(t: float) -> float:

@@ -56,8 +56,8 @@ def test_train_learns_every_parameter_whatever_its_unit(trained: Path, small_dat
     settings = Settings(epochs=6, batch_size=32)  # as `trained`
     small = train([tmp_path / "d.parquet"], PARAMETERS, output=tmp_path / "model", settings=settings).training.metrics
     usual = read_manifest(trained).training.metrics
-    # Without its own scale the thousandth would carry 1e-8 of the loss and stay at its mean, R2 0. Measured: .951, .860,
-    # .782, and in thousandths .949, .860, .773; the network's start differs, since softplus is not linear.
+    # Without its own scale the thousandth would carry 1e-8 of the loss and stay at its mean, R2 0. Measured: .951,
+    # .860, .782, and in thousandths .949, .860, .773; the network's start differs, since softplus is not linear.
     for name in PARAMETERS:
         assert usual[name]["r2"] > 0.7
         assert small[name]["r2"] == pytest.approx(usual[name]["r2"], abs=0.02)

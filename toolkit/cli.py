@@ -34,7 +34,7 @@ path = click.Path(path_type=Path)
 file = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
-class Names(click.ParamType):
+class Names(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
     """Comma-separated names: `v,a,t0`."""
 
     name = "names"

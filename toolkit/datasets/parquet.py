@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +47,7 @@ def iter_batches(
     columns: Sequence[str] | None,
     row_groups: Sequence[int] | None,
     batch_rows: int,
-) -> Iterator[pa.RecordBatch]:
+) -> Generator[pa.RecordBatch]:
     """Record batches of at most `batch_rows` rows, in file order, in flat memory.
 
     Args:
