@@ -13,6 +13,7 @@ from toolkit.manifest import (
     Manifest,
     ModelFile,
     Parameter,
+    Range,
     RelativeError,
     Training,
     check_unchanged,
@@ -29,6 +30,7 @@ def entry(file: str, format: str, precision: str, sha256: str = "0" * 64) -> Mod
 MANIFEST = Manifest(
     rows=200,
     columns=("rt", "correct"),
+    column_ranges=(Range(0.1, 3.0), Range(0.0, 1.0)),
     parameters=(Parameter("v", 0.5, 3.5),),
     training=Training(1000, 7, {"v": {"r2": 0.9, "rmse": 0.1, "median_relative_error": 0.05}}),
     files=(entry("model.float32.tflite", "tflite", "float32"),),
@@ -45,7 +47,11 @@ def test_write_manifest_holds_the_keys_that_scripts_read(tmp_path: Path) -> None
     write_manifest(tmp_path, MANIFEST)
     content = json.loads((tmp_path / "manifest.json").read_text())
     assert set(content) == {"schema_version", "input", "parameters", "training", "files", "versions"}
-    assert content["input"] == {"rows": 200, "columns": ["rt", "correct"]}
+    assert content["input"] == {
+        "rows": 200,
+        "columns": ["rt", "correct"],
+        "ranges": [{"minimum": 0.1, "maximum": 3.0}, {"minimum": 0.0, "maximum": 1.0}],
+    }
     assert content["parameters"] == [{"name": "v", "minimum": 0.5, "maximum": 3.5}]
     assert set(content["files"][0]) == {
         *("file", "format", "precision", "bytes", "sha256", "lower_bound", "relative_error"),

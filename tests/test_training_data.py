@@ -93,6 +93,8 @@ def test_open_training_data_finds_moments_and_ranges(tmp_path: Path) -> None:
     # Two roundings of float64 in sums of 3,000 values; 1e-12 is what shifting leaves of the offset's 1e4^2 / 0.1^2.
     np.testing.assert_allclose(data.column_means, stored.mean(axis=(0, 1)), rtol=1e-12)
     np.testing.assert_allclose(data.column_variances, stored.var(axis=(0, 1)), rtol=1e-9)
+    np.testing.assert_array_equal(data.column_minima, stored.min(axis=(0, 1)))
+    np.testing.assert_array_equal(data.column_maxima, stored.max(axis=(0, 1)))
     np.testing.assert_allclose(data.parameter_deviations, [t.std() for t in targets.values()], rtol=1e-6)
     np.testing.assert_allclose(data.parameter_minima, [t.min() for t in targets.values()], rtol=1e-6)
     assert data.spec.describe() == "6 rows x (first, second) -> p, q"

@@ -30,6 +30,14 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Range:
+    """The smallest and largest value of an input column seen in training."""
+
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True)
 class RelativeError:
     """|file - truth| / truth over the datasets compared, truth being the float64 forward pass."""
 
@@ -66,6 +74,7 @@ class Manifest:
 
     rows: int
     columns: tuple[str, ...]
+    column_ranges: tuple[Range, ...]  # of each column's values in training; empty where nobody knows
     parameters: tuple[Parameter, ...]
     training: Training
     files: tuple[ModelFile, ...] = ()
@@ -149,7 +158,11 @@ def check_unchanged(directory: Path, entry: ModelFile) -> Path:
 def _to_json(manifest: Manifest) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
-        "input": {"rows": manifest.rows, "columns": list(manifest.columns)},
+        "input": {
+            "rows": manifest.rows,
+            "columns": list(manifest.columns),
+            "ranges": [asdict(each) for each in manifest.column_ranges],
+        },
         "parameters": [asdict(parameter) for parameter in manifest.parameters],
         "training": asdict(manifest.training),
         "files": [asdict(file) for file in manifest.files],
@@ -165,6 +178,7 @@ def _from_json(content: dict[str, Any]) -> Manifest:
     return Manifest(
         rows=content["input"]["rows"],
         columns=tuple(content["input"]["columns"]),
+        column_ranges=tuple(Range(**each) for each in content["input"]["ranges"]),
         parameters=tuple(Parameter(**parameter) for parameter in content["parameters"]),
         training=Training(**content["training"]),
         files=tuple(sorted(files, key=_file_order)),

@@ -17,12 +17,19 @@ class Moments:
         columns, parameters = len(spec.columns), len(spec.parameters)
         self._column_sums = np.zeros((2, columns))
         self._parameter_sums = np.zeros((2, parameters))
-        self.minima, self.maxima = np.full(parameters, np.inf), np.full(parameters, -np.inf)
+        self.column_minima, self.column_maxima = np.full(columns, np.inf), np.full(columns, -np.inf)
+        self.parameter_minima, self.parameter_maxima = np.full(parameters, np.inf), np.full(parameters, -np.inf)
 
     def add(self, datasets: NDArray[np.float32], targets: NDArray[np.float32]) -> None:
         if not len(datasets):
             return
         values, true = datasets.reshape(-1, datasets.shape[2]).astype(np.float64), targets.astype(np.float64)
+        for minima, maxima, seen in (
+            (self.column_minima, self.column_maxima, values),
+            (self.parameter_minima, self.parameter_maxima, true),
+        ):
+            np.minimum(minima, seen.min(axis=0), out=minima)
+            np.maximum(maxima, seen.max(axis=0), out=maxima)
         if self._shift is None:
             self._shift = values[0].copy(), true[0].copy()
         values, shifted = values - self._shift[0], true - self._shift[1]
@@ -30,7 +37,6 @@ class Moments:
         self._parameter_sums += [shifted.sum(axis=0), np.square(shifted).sum(axis=0)]
         self._observations += len(values)
         self._count += len(true)
-        self.minima, self.maxima = np.minimum(self.minima, true.min(axis=0)), np.maximum(self.maxima, true.max(axis=0))
 
     @property
     def column_means(self) -> NDArray[np.float64]:

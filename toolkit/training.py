@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from toolkit.errors import InputError, OutputError
 from toolkit.files import appears_whole
-from toolkit.manifest import CALIBRATION_FILE, KERAS_FILE, MANIFEST, Manifest, Parameter, Training, write_manifest
+from toolkit.manifest import (
+    CALIBRATION_FILE,
+    KERAS_FILE,
+    MANIFEST,
+    Manifest,
+    Parameter,
+    Range,
+    Training,
+    write_manifest,
+)
 from toolkit.model import build_network, import_tensorflow
 from toolkit.prefetch import prefetched
 from toolkit.progress import Report, silent
@@ -255,6 +264,9 @@ def _write_model_directory(output: Path, trainer: _Trainer, calibration_count: i
     manifest = Manifest(
         rows=data.spec.rows,
         columns=data.spec.columns,
+        column_ranges=tuple(
+            Range(float(low), float(high)) for low, high in zip(data.column_minima, data.column_maxima, strict=True)
+        ),
         parameters=tuple(
             Parameter(name, float(low), float(high))
             for name, low, high in zip(data.spec.parameters, data.parameter_minima, data.parameter_maxima, strict=True)

@@ -55,6 +55,7 @@ class TrainingData:
         held_out: bool (datasets in all,): those kept from training.
         validation_datasets, validation_targets: float32 (n, rows, columns) and (n, parameters), in memory.
         column_means, column_variances: float64 (columns,) over every observation; a column that never varies has 1.
+        column_minima, column_maxima: float64 (columns,), of all datasets.
         parameter_means, parameter_deviations, parameter_minima, parameter_maxima: float64 (parameters,).
         fingerprint: changes when any file does.
     """
@@ -66,6 +67,8 @@ class TrainingData:
     validation_targets: NDArray[np.float32]
     column_means: NDArray[np.float64]
     column_variances: NDArray[np.float64]
+    column_minima: NDArray[np.float64]
+    column_maxima: NDArray[np.float64]
     parameter_means: NDArray[np.float64]
     parameter_deviations: NDArray[np.float64]
     parameter_minima: NDArray[np.float64]
@@ -172,10 +175,12 @@ def open_training_data(
         validation_targets=np.concatenate([targets for _, targets in kept]),
         column_means=moments.column_means,
         column_variances=column_variances,
+        column_minima=moments.column_minima,
+        column_maxima=moments.column_maxima,
         parameter_means=moments.parameter_means,
         parameter_deviations=deviations,
-        parameter_minima=moments.minima,
-        parameter_maxima=moments.maxima,
+        parameter_minima=moments.parameter_minima,
+        parameter_maxima=moments.parameter_maxima,
         seed=seed,
         fingerprint=_fingerprint([*paths, *([validation] if validation else [])], parameters),
     )
