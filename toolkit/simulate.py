@@ -6,15 +6,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from toolkit.datasets import encode, write_schema_metadata
 from toolkit.errors import OutputError, SimulatorError
 from toolkit.files import appears_whole
 from toolkit.progress import Report, silent
 from toolkit.simulator import BLOCK, Simulator, open_simulator, usable_cores
-
-if TYPE_CHECKING:
-    from toolkit.spec import FloatArray
+from toolkit.simulator.function import DATASETS_COLUMN, Pair
 
 ROW_GROUP = 8192  # datasets in a row group; fewer when they are large
 ROW_GROUP_BYTES = 1 << 24
@@ -52,8 +56,6 @@ def simulate(
 
 
 def _write(partial: Path, simulator: Simulator, count: int, seed: int, report: Report) -> None:
-    from pyarrow import parquet
-
     writer: Any = None
     try:
         for datasets, truths in _row_groups(simulator, count, seed, report):
@@ -67,11 +69,9 @@ def _write(partial: Path, simulator: Simulator, count: int, seed: int, report: R
             writer.close()
 
 
-def _row_groups(simulator: Simulator, count: int, seed: int, report: Report) -> Iterator[tuple[FloatArray, FloatArray]]:
+def _row_groups(simulator: Simulator, count: int, seed: int, report: Report) -> Iterator[Pair]:
     """The blocks, joined to row groups of whole blocks."""
-    import numpy as np
-
-    waiting: list[tuple[FloatArray, FloatArray]] = []
+    waiting: list[Pair] = []
     done = 0
     for block in simulator.blocks(count, seed=seed):
         waiting.append(block)
@@ -84,14 +84,10 @@ def _row_groups(simulator: Simulator, count: int, seed: int, report: Report) -> 
         report(done, count)
 
 
-def _to_table(datasets: FloatArray, truths: FloatArray, simulator: Simulator) -> Any:
-    import pyarrow as pa
-
-    from toolkit.datasets import encode, write_schema_metadata
-
+def _to_table(datasets: NDArray[np.float32], truths: NDArray[np.float32], simulator: Simulator) -> pa.Table:
     x = encode(datasets)
     columns = simulator.columns or tuple(f"column_{index}" for index in range(datasets.shape[2]))
-    fields = [pa.field("x", x.type, nullable=False)]
+    fields = [pa.field(DATASETS_COLUMN, x.type, nullable=False)]
     fields += [pa.field(name, pa.float32(), nullable=False) for name in simulator.parameters]
     schema = write_schema_metadata(pa.schema(fields), columns, simulator.parameters)
     return pa.Table.from_arrays([x, *(pa.array(truth) for truth in truths.T)], schema=schema)

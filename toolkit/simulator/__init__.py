@@ -2,8 +2,6 @@
 
 function.py   the user's file: loaded, called for one block of datasets, and what it returned checked
 workers.py    the processes: blocks handed out, taken back in order, and a process that dies reported
-
-A worker sets the number of its threads before NumPy reads it, so nothing here imports NumPy at the top.
 """
 
 from toolkit.simulator.workers import BLOCK, Simulator, open_simulator, usable_cores

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.errors import SimulatorError
 
-if TYPE_CHECKING:
-    from toolkit.spec import FloatArray
-
-    Pair = tuple[FloatArray, FloatArray]  # float32 (datasets, rows, columns) and (datasets, parameters)
+Pair = tuple[NDArray[np.float32], NDArray[np.float32]]  # (datasets, rows, columns) and (datasets, parameters)
 
 DATASETS_COLUMN = "x"  # the Parquet column of the datasets; no parameter may take its name
 
@@ -111,8 +111,6 @@ def make(function: Function, task: Task) -> Pair:
     Raises:
         SimulatorError: it raised, or returned anything else; the message says how to make the block by hand.
     """
-    import numpy as np
-
     columns = len(function.columns) if function.columns else "columns"
     try:
         try:
@@ -129,10 +127,8 @@ def make(function: Function, task: Task) -> Pair:
         raise SimulatorError(f"{task.where(function.name)}: {error}{task.again(function.name)}") from error
 
 
-def _as_float32(what: str, returned: Any, wanted: tuple[int | str, ...]) -> FloatArray:
+def _as_float32(what: str, returned: Any, wanted: tuple[int | str, ...]) -> NDArray[np.float32]:
     """`returned` as a C-contiguous float32 array of the wanted shape, in which a name is any length from 1."""
-    import numpy as np
-
     try:
         array = np.asarray(returned)
     except ValueError as error:  # lists of different lengths

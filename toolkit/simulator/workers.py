@@ -1,32 +1,31 @@
 """Worker processes that run a user's simulator, one block of datasets at a time.
 
 Block i has a generator of its own, seeded with (seed, i), and blocks are yielded in order: neither the number of
-workers nor their speed changes a number. Each worker is a fresh process (spawned: a fork would copy the locks that
-other threads hold). The standard library's pools do not say of which block a process died, nor end at once on Ctrl-C.
+workers nor their speed changes a number. A worker is a fresh Python: a fork would copy the locks that other threads
+hold, and multiprocessing's spawn runs the caller's script again. Its pools also do not say of which block a process
+died, and do not end at once on Ctrl-C.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from toolkit.errors import SimulatorError
-from toolkit.simulator.function import Task, load, make, split
-
-if TYPE_CHECKING:
-    from toolkit.simulator.function import Pair
+from toolkit.simulator.function import Pair, Task, load, make, split
 
 BLOCK = 256  # datasets in one call of the simulator: enough to vectorize over, few enough to hold and to share out
 AHEAD = 2  # blocks per worker that are being made or wait for an earlier one: bounds the memory
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# The cores are taken: more threads in a worker would only push each other aside.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def usable_cores() -> int:
@@ -42,8 +41,8 @@ def open_simulator(name: str, *, workers: int | None = None) -> Iterator[Simulat
         name: "FILE.py:FUNCTION". FUNCTION(count, rng) returns real numbers of shape (count, rows, columns) and
             (count, parameters), rows and columns the same at every call, all finite in float32. PARAMETERS in the
             file names the parameters, COLUMNS the columns (it may be absent). The file can import modules beside it.
-        workers: processes; by default one for each usable core. Each runs one thread in NumPy's libraries unless
-            the environment says otherwise.
+        workers: processes; by default one for each usable core. NumPy's libraries run one thread in each, unless the
+            environment says otherwise.
     Raises:
         SimulatorError: the file, the function or PARAMETERS is not there or not usable.
     """
@@ -54,9 +53,8 @@ def open_simulator(name: str, *, workers: int | None = None) -> Iterator[Simulat
         raise SimulatorError(f"--workers {workers}: ask for at least 1 process.")
     started: list[_Worker] = []
     try:
-        with _interrupts_held():
-            for _ in range(workers or usable_cores()):
-                started.append(_start(name))
+        for _ in range(workers or usable_cores()):
+            started.append(_start(name))
         _, _, names = next(_answers(name, started))
         if isinstance(names, SimulatorError):
             raise names
@@ -66,7 +64,7 @@ def open_simulator(name: str, *, workers: int | None = None) -> Iterator[Simulat
         for worker in started:
             worker.process.kill()  # it holds nothing that needs an orderly end, and may be deep in a slow block
         for worker in started:
-            worker.process.join()
+            worker.process.wait()
             worker.connection.close()
 
 
@@ -119,7 +117,7 @@ class Simulator:
 class _Worker:
     """One process. It answers once after loading the file, then once for each task."""
 
-    process: SpawnProcess
+    process: subprocess.Popen[bytes]
     connection: Connection
     busy: bool
     run: object = None  # the call of Simulator.blocks that its task is for; None while it loads
@@ -127,22 +125,17 @@ class _Worker:
 
 
 def _start(name: str) -> _Worker:
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_work, args=(theirs, name), daemon=True)
-    process.start()
-    theirs.close()  # the worker then holds the only copy, and its death reads as the end of the connection
-    return _Worker(process, ours, busy=True)
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Processes started in here are not reached by Ctrl-C: this one ends them, without a traceback from each."""
-    resource_tracker.ensure_running()  # starting the first process would start it too, and lift the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    ours, theirs = socket.socketpair()
+    with theirs:  # the worker then holds the only copy, and its death reads as the end of the connection
+        program = f"import sys; sys.path[:] = {sys.path!r}; from toolkit.simulator.workers import work; "
+        process = subprocess.Popen(
+            [sys.executable, "-c", program + f"work({theirs.fileno()}, {name!r})"],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            env=ONE_THREAD | os.environ,
+            process_group=0,  # out of reach of Ctrl-C: the command gets it, and ends its workers without a word
+        )
+    return _Worker(process, Connection(ours.detach()), busy=True)
 
 
 def _give(name: str, worker: _Worker, run: object, task: Task) -> None:
@@ -168,21 +161,25 @@ def _answers(name: str, workers: list[_Worker]) -> Iterator[tuple[object, Task, 
 
 
 def _died(name: str, worker: _Worker) -> SimulatorError:
-    worker.process.join(timeout=5)
-    code = worker.process.exitcode
-    how = f"killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+    try:
+        code = worker.process.wait(timeout=5)
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    except subprocess.TimeoutExpired:
+        code, how = 0, "it closed the connection"
     if worker.run is None:
-        advice = 'If a script of yours starts this, let it do so under `if __name__ == "__main__":`.'
-        return SimulatorError(f"{name}: a worker process ended while it loaded the file ({how}). {advice}")
+        return SimulatorError(f"{name}: a worker process ended while it loaded the file ({how}).")
     advice = " Out of memory? Use fewer --workers." if code == -signal.SIGKILL else ""
     where, again = worker.task.where(name), worker.task.again(name)
     return SimulatorError(f"{where}: the worker process ended ({how}).{advice}{again}")
 
 
-def _work(connection: Connection, name: str) -> None:
-    """What a worker process runs: load the file, send its names, make blocks until the connection closes."""
-    for variable in THREAD_VARIABLES:  # the cores are taken: more threads would only push each other aside
-        os.environ.setdefault(variable, "1")
+def work(descriptor: int, name: str) -> None:
+    """What a worker process runs: load the file, send its names, make blocks until the connection closes.
+
+    Args:
+        descriptor: file descriptor of the worker's end of the connection.
+    """
+    connection = Connection(descriptor)
     try:
         try:
             function = load(name)
