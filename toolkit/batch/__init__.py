@@ -1,0 +1,18 @@
+"""Scoring Parquet files of datasets: nothing lost, every output checked, the same bytes on any number of workers.
+
+sources.py   what the user named -> the files to score
+columns.py   which columns go where
+shards.py    what is scored as one, and how it is read
+score.py     one shard: read, score, check, write
+checks.py    is every output positive, do the exported files agree
+parts.py     one part and one receipt a shard
+pipeline.py  the local engine: a reader and workers
+assemble.py  parts -> one file, in input order
+paths.py     where a run writes
+work.py      the folder of an unfinished run: its lock, and which run it is of
+run.py       all of it
+"""
+
+from toolkit.batch.run import Summary, batch_predict
+
+__all__ = ["Summary", "batch_predict"]

@@ -1,0 +1,89 @@
+"""Which columns go where: the schemas of predictions and of rejected rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from toolkit.batch.sources import Source
+from toolkit.errors import InputError
+
+SOURCE_FILE, SOURCE_ROW, REASON = "source_file", "source_row", "reason"
+ORIGIN = (pa.field(SOURCE_FILE, pa.string(), nullable=False), pa.field(SOURCE_ROW, pa.int64(), nullable=False))
+
+
+def predicted_names(parameters: Sequence[str]) -> list[str]:
+    return [f"predicted_{parameter}" for parameter in parameters]
+
+
+def user_schema(schema: pa.Schema) -> pa.Schema:
+    """A file's schema without the three columns that mark a file of rejected rows; they are written anew.
+
+    The three count only together and with their types: one of them alone is the user's own column.
+    """
+    types = {field.name: field.type for field in schema}
+    origin, row, reason = (types.get(name) for name in (SOURCE_FILE, SOURCE_ROW, REASON))
+    marked = (
+        origin is not None
+        and row is not None
+        and reason is not None
+        and _is_text(origin)
+        and pa.types.is_integer(row)
+        and _is_text(reason)
+    )
+    if not marked:
+        return schema
+    own = [field for field in schema if field.name not in (SOURCE_FILE, SOURCE_ROW, REASON)]
+    return pa.schema(own, metadata=schema.metadata)
+
+
+def output_schema(source: Source, parameters: Sequence[str]) -> pa.Schema:
+    """Every column of the user's but the datasets, then the predictions, then where each row came from.
+
+    The schema's own metadata is left out: what other tools keep there describes a table that still has the datasets.
+    """
+    kept = [field for field in user_schema(source.schema) if field.name != source.layout.column]
+    predicted = [pa.field(name, pa.float32(), nullable=False) for name in predicted_names(parameters)]
+    return pa.schema([*kept, *predicted, *ORIGIN])
+
+
+def rejected_schema(source: Source) -> pa.Schema:
+    """The input's own schema, then where each row came from and why it was rejected."""
+    schema = user_schema(source.schema)
+    return pa.schema([*schema, *ORIGIN, pa.field(REASON, pa.string(), nullable=False)], metadata=schema.metadata)
+
+
+def check_schemas(sources: Sequence[Source], parameters: Sequence[str]) -> None:
+    """Whether the columns of all files are the same and none has a name that the output needs.
+
+    Raises:
+        InputError: names the file, the column and both types.
+    """
+    first = sources[0]
+    for source in sources:
+        names = user_schema(source.schema).names
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(f"{source.name}: two columns are named {name!r}. Rename one.")
+            if name in (SOURCE_FILE, SOURCE_ROW, REASON, *predicted_names(parameters)):
+                raise InputError(
+                    f"{source.name}: has a column {name!r} already, which the result needs. Rename or drop it."
+                )
+        _check_same(first, source)
+
+
+def _check_same(first: Source, other: Source) -> None:
+    expected, found = ({field.name: field.type for field in user_schema(source.schema)} for source in (first, other))
+    for name in [*expected, *found]:
+        if expected.get(name) != found.get(name):
+            raise InputError(
+                f"{other.name}: column {name!r} is {found.get(name, 'absent')}, in {first.name} it is "
+                f"{expected.get(name, 'absent')}. Score files of different columns one by one."
+            )
+    if list(expected) != list(found):
+        raise InputError(f"{other.name}: its columns are in another order than in {first.name}. Score them one by one.")
+
+
+def _is_text(type: pa.DataType) -> bool:
+    return bool(pa.types.is_string(type) or pa.types.is_large_string(type))

@@ -1,0 +1,114 @@
+"""The work folder: one part and one receipt a shard, each whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from toolkit.batch.checks import FileCheck
+from toolkit.batch.shards import Shard
+from toolkit.files import appears_whole
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of rows in Arrow's IPC format, which keeps every type of the input and costs next to nothing to write."""
+
+    file: str
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of one shard.
+
+    Attributes:
+        rejected: None when no row was.
+        reasons: rows rejected for each reason.
+        checks: one for each exported file that was run.
+    """
+
+    shard: int
+    rows_in: int
+    predicted: Part
+    rejected: Part | None
+    reasons: Mapping[str, int]
+    checks: tuple[FileCheck, ...]
+
+    @property
+    def rows_rejected(self) -> int:
+        return self.rejected.rows if self.rejected else 0
+
+
+def write_part(folder: Path, name: str, table: pa.Table) -> Part:
+    """Write a table as one part; it is synced before it has its name."""
+    sink = pa.BufferOutputStream()
+    # One dictionary a part: the IPC format has no place for another one in each batch.
+    table = table.unify_dictionaries().combine_chunks()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    content = sink.getvalue()
+    with appears_whole(folder / name) as partial:
+        partial.write_bytes(content)
+    return Part(name, table.num_rows, hashlib.sha256(content).hexdigest())
+
+
+def read_part(folder: Path, part: Part) -> pa.Table | None:
+    """The rows of a part; None when it is gone or its bytes are not those that were written."""
+    try:
+        content = (folder / part.file).read_bytes()
+    except FileNotFoundError:
+        return None
+    if hashlib.sha256(content).hexdigest() != part.sha256:
+        return None
+    return pa.ipc.open_file(content).read_all()
+
+
+def predicted_name(shard: Shard) -> str:
+    return f"{shard.index:06d}.predicted.arrow"
+
+
+def rejected_name(shard: Shard) -> str:
+    return f"{shard.index:06d}.rejected.arrow"
+
+
+def _receipt_name(index: int) -> str:
+    return f"{index:06d}.json"
+
+
+def write_receipt(folder: Path, receipt: Receipt, parameters: tuple[str, ...]) -> None:
+    """Write the receipt of a shard, after its parts: with it the shard is done."""
+    checks = [check.to_json(parameters) for check in receipt.checks]
+    content = {**asdict(receipt), "checks": checks}
+    with appears_whole(folder / _receipt_name(receipt.shard)) as partial:
+        partial.write_text(json.dumps(content), encoding="utf-8")
+
+
+def read_receipt(folder: Path, shard: Shard) -> Receipt | None:
+    """The receipt of a shard that is done, its parts whole; None when it has to be done (again)."""
+    try:
+        receipt = _from_json(json.loads((folder / _receipt_name(shard.index)).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    parts = [receipt.predicted, receipt.rejected]
+    whole = all(part is None or read_part(folder, part) is not None for part in parts)
+    return receipt if whole and receipt.rows_in == shard.rows else None
+
+
+def _from_json(content: Mapping[str, Any]) -> Receipt:
+    rejected = content["rejected"]
+    return Receipt(
+        content["shard"],
+        content["rows_in"],
+        Part(**content["predicted"]),
+        None if rejected is None else Part(**rejected),
+        content["reasons"],
+        tuple(FileCheck.from_json(check) for check in content["checks"]),
+    )

@@ -1,0 +1,133 @@
+"""The local engine: one reader, and workers with single-threaded interpreters of their own."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+import pyarrow as pa
+
+from toolkit.batch.parts import Receipt
+from toolkit.batch.score import Job, load_engines, score_shard
+from toolkit.batch.shards import Shard, read_shards
+
+SHARDS_AHEAD = 2  # read before a worker is free: enough that none waits, little memory
+POLL_SECONDS = 0.1
+
+Task = tuple[Shard, deque[pa.RecordBatch]]
+
+
+def usable_cores() -> int:
+    """Cores this process may run on, which in a container or under taskset are fewer than the machine has."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
+
+
+def score_locally(job: Job, shards: Sequence[Shard], workers: int, done: Callable[[Receipt], None]) -> None:
+    """Score shards in threads; `done` is called here, once for each, in no fixed order.
+
+    When a shard fails, those before it are still finished and none after it is begun: of several that would fail, the
+    error raised is that of the first in input order, however many workers there are. On Ctrl-C what runs is abandoned.
+
+    Raises:
+        whatever reading or scoring raised.
+    """
+    if not shards:
+        return
+    _Run(job, shards, min(workers, len(shards)), done).run()
+
+
+class _Abandoned(Exception):
+    """Ends a worker in the middle of its shard."""
+
+
+class _Run:
+    def __init__(self, job: Job, shards: Sequence[Shard], workers: int, done: Callable[[Receipt], None]) -> None:
+        self.job, self.shards, self.workers, self.done = job, shards, workers, done
+        self.tasks: queue.Queue[Task | None] = queue.Queue(SHARDS_AHEAD)
+        self.results: queue.Queue[Receipt | None] = queue.Queue()  # None: a thread has ended
+        self.failures: list[tuple[int, BaseException]] = []  # (index of the shard, error)
+        self.no_more = threading.Event()  # begin no other shard
+        self.abandon = threading.Event()  # drop the one in hand as well
+
+    def run(self) -> None:
+        targets = [self.read, *[self.work] * self.workers]
+        threads = [threading.Thread(target=target, daemon=True) for target in targets]
+        try:
+            for thread in threads:
+                thread.start()
+            running = len(threads)
+            while running:
+                receipt = self.results.get()
+                if receipt is None:
+                    running -= 1
+                else:
+                    self.done(receipt)
+        except BaseException:
+            self.abandon.set()
+            raise
+        finally:
+            self.no_more.set()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
+        if self.failures:
+            raise min(self.failures, key=lambda failure: failure[0])[1]
+
+    def read(self) -> None:
+        """Hand out the shards in order. A file that cannot be read fails the shard after the last one handed out."""
+        index = self.shards[0].index
+        try:
+            for shard, batches in read_shards(self.job.sources, self.shards):
+                if not self.put((shard, deque(batches))):
+                    break
+                index = shard.index + 1
+        except BaseException as error:
+            self.failures.append((index, error))
+        finally:
+            for _ in range(self.workers):
+                self.put(None)
+            self.results.put(None)
+
+    def put(self, task: Task | None) -> bool:
+        while not self.no_more.is_set():
+            try:
+                self.tasks.put(task, timeout=POLL_SECONDS)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work(self) -> None:
+        index = -1
+        try:
+            engines = load_engines(self.job)
+            while not self.no_more.is_set():
+                try:
+                    task = self.tasks.get(timeout=POLL_SECONDS)
+                except queue.Empty:
+                    continue
+                if task is None:
+                    break
+                shard, batches = task
+                index = shard.index
+                self.results.put(score_shard(self.job, shard, self.drained(batches), engines))
+        except _Abandoned:
+            pass
+        except BaseException as error:
+            self.failures.append((index, error))
+            self.no_more.set()
+        finally:
+            self.results.put(None)
+
+    def drained(self, batches: deque[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The batches, each let go of once it is scored."""
+        while batches:
+            if self.abandon.is_set():
+                raise _Abandoned
+            yield batches.popleft()

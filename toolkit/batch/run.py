@@ -1,0 +1,275 @@
+"""`batch_predict`: from what the user names to the output, the rejected rows and a summary."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from toolkit.batch.assemble import assemble, check_complete, read_evidence
+from toolkit.batch.checks import CHECKS, FileCheck, Violation
+from toolkit.batch.columns import ORIGIN, REASON, check_schemas, output_schema, rejected_schema
+from toolkit.batch.parts import Receipt, read_receipt
+from toolkit.batch.paths import Paths, default_output
+from toolkit.batch.pipeline import score_locally, usable_cores
+from toolkit.batch.score import Job
+from toolkit.batch.shards import plan_shards
+from toolkit.batch.sources import check_unchanged_since, find_files, open_sources
+from toolkit.batch.work import RunKey, begin, clear, clear_partial, owned, run_key, unfinished_run
+from toolkit.datasets import encode
+from toolkit.errors import NotPositive, OutputError
+from toolkit.files import appears_whole, sync
+from toolkit.manifest import ModelFile, check_unchanged, find_file, read_manifest
+from toolkit.progress import Report, silent
+from toolkit.spec import file_name
+
+DEFAULT_FILE = file_name("tflite", "float32")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        rejected: the file of rejected rows; None when there are none.
+        checks: one for each exported file that was run, the scoring file first.
+        reasons: rows rejected for each reason.
+    """
+
+    parameters: tuple[str, ...]
+    rows_in: int
+    rows_predicted: int
+    rows_rejected: int
+    seconds: float
+    output: Path
+    rejected: Path | None
+    checks: tuple[FileCheck, ...]
+    reasons: dict[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "rows_in": self.rows_in,
+            "rows_predicted": self.rows_predicted,
+            "rows_rejected": self.rows_rejected,
+            "seconds": self.seconds,
+            "output": str(self.output),
+            "rejected": None if self.rejected is None else str(self.rejected),
+            "formats": [check.to_json(self.parameters) for check in self.checks],
+        }
+
+
+def batch_predict(
+    inputs: str | Path | Sequence[str | Path],
+    *,
+    model: Path | str = Path("model"),
+    output: Path | str | None = None,
+    file: str | None = None,
+    check: str = "all",
+    column: str | None = None,
+    order: str | None = None,
+    workers: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    report: Report = silent,
+) -> Summary:
+    """Score Parquet files of datasets, with an eye on every output.
+
+    The output holds every input column but the datasets, `predicted_<parameter>`, `source_file` (the path as named in
+    `inputs`, or found below the folder named) and `source_row`, in input order. Rows that cannot be scored go to a file
+    of their own. Both appear whole, when every row is accounted for, or not at all. The bytes depend on the inputs (as
+    named), the model and the options, not on `workers`, `output` or how often the run was interrupted.
+
+    Args:
+        inputs: files, folders and globs.
+        output: `<input>.predictions.parquet` by default; has to be named when there are several inputs.
+        file: the exported file that scores, model.float32.tflite by default.
+        check: 'all' runs every exported file on every row, 'sample' on one in a hundred and on those with the smallest
+            outputs, 'off' runs only the one that scores. Its outputs are checked on every row in any case.
+        column: the column of the datasets, where several could be.
+        order: 'row' or 'column', how flat lists lie.
+        workers: threads; one for each usable core by default.
+        resume: go on with the unfinished run to the same output, if there is one.
+        overwrite: replace a finished output.
+    Raises:
+        InputError: files that cannot be read or do not fit the model.
+        ModelError: a model that is absent or changed.
+        NotPositive: an exported file gave an output that is not finite and positive; the message names the row, and the
+            file that holds its dataset.
+        OutputError: the output exists, or cannot be written; or the unfinished run is another one.
+    """
+    begun = time.monotonic()
+    if check not in CHECKS:
+        raise ValueError(f"check is {check!r}, not one of {', '.join(CHECKS)}")
+    given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    directory = Path(model)
+    manifest = read_manifest(directory)
+    scoring = find_file(directory, file or DEFAULT_FILE)
+    others = tuple(entry for entry in manifest.files if entry.file != scoring.file and check != "off")
+    sources = open_sources(names := find_files(given), manifest.spec, column=column, order=order)
+    check_schemas(sources, manifest.spec.parameters)
+    paths = Paths.of(default_output(given, names) if output is None else Path(output))
+    paths.check_not_inputs(names)
+    job = Job(
+        sources,
+        manifest.spec,
+        check_unchanged(directory, scoring),
+        tuple(check_unchanged(directory, entry) for entry in others),
+        check,
+        paths.work,
+    )
+    key = run_key({"--file": scoring.file, "--check": check}, (scoring, *others), sources)
+    run = _Run(job, key, paths, scoring)
+    if not resume:
+        paths.check_free(overwrite)
+    try:
+        with owned(paths.work):
+            if resume and (summary := run.finished_before(begun)):
+                return summary
+            going_on = resume and run.can_go_on()
+            paths.check_free(overwrite, unpublished=going_on)
+            if going_on:
+                clear_partial(paths.work)
+            else:
+                begin(paths.work, key)
+            return run.finish(workers or usable_cores(), report, begun)
+    except OSError as error:
+        raise OutputError(
+            f"{error.filename or paths.output}: {error.strerror or error}. When there is room and permission to write, "
+            "run the same command with --resume."
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Run:
+    job: Job
+    key: RunKey
+    paths: Paths
+    scoring: ModelFile
+
+    def finished_before(self, begun: float) -> Summary | None:
+        """The summary of this very run when its output is already there: it was stopped after its last step but one."""
+        evidence = read_evidence(self.paths.output) if self.paths.output.is_file() else None
+        if evidence is None or evidence.get("run") != self.key.digest:
+            return None
+        rejected = evidence["rows_rejected"]
+        if rejected and not self.paths.rejected.is_file():
+            return None
+        if not rejected:
+            self.paths.rejected.unlink(missing_ok=True)
+        clear(self.paths.work)
+        return self._summary(evidence, begun)
+
+    def can_go_on(self) -> bool:
+        """Whether the work folder holds parts of this run.
+
+        Raises:
+            OutputError: it holds parts of another one; the message names the difference.
+        """
+        earlier = unfinished_run(self.paths.work)
+        if earlier is None:
+            return False
+        if difference := self.key.difference(earlier):
+            raise OutputError(
+                f"{self.paths.work}: cannot resume, {difference}. Start afresh without --resume, or undo the change."
+            )
+        return True
+
+    def finish(self, workers: int, report: Report, begun: float) -> Summary:
+        """Score what is not scored yet, put the parts together, publish, and clear the work folder."""
+        shards = plan_shards(self.job.sources)
+        total = sum(source.rows for source in self.job.sources)
+        receipts: dict[int, Receipt] = {}
+        for shard in shards:
+            if receipt := read_receipt(self.paths.work, shard):
+                receipts[shard.index] = receipt
+        rows_done = sum(receipt.rows_in for receipt in receipts.values())
+        report(rows_done, total)
+
+        def done(receipt: Receipt) -> None:
+            nonlocal rows_done
+            receipts[receipt.shard] = receipt
+            rows_done += receipt.rows_in
+            report(rows_done, total)
+
+        try:
+            score_locally(self.job, [shard for shard in shards if shard.index not in receipts], workers, done)
+        except Violation as violation:
+            raise self._with_replay(violation) from violation
+        for source in self.job.sources:
+            check_unchanged_since(source)
+        in_order = [receipts[shard.index] for shard in shards if shard.index in receipts]
+        check_complete(shards, in_order, total)
+        evidence = self._evidence(in_order)
+        self._publish(in_order, evidence)
+        clear(self.paths.work)
+        return self._summary(evidence, begun)
+
+    def _evidence(self, receipts: Sequence[Receipt]) -> dict[str, Any]:
+        """What the output's metadata says about it; the same for any order in which the shards were done."""
+        names = [self.scoring.file, *(path.name for path in self.job.others)]
+        checks = {name: FileCheck(name) for name in names}
+        reasons: dict[str, int] = {}
+        for receipt in receipts:
+            for check in receipt.checks:
+                checks[check.file] = checks[check.file].merged(check)
+            for reason, count in receipt.reasons.items():
+                reasons[reason] = reasons.get(reason, 0) + count
+        return {
+            "run": self.key.digest,
+            "model": {"file": self.scoring.file, "sha256": self.scoring.sha256},
+            "rows_in": sum(receipt.rows_in for receipt in receipts),
+            "rows_predicted": sum(receipt.predicted.rows for receipt in receipts),
+            "rows_rejected": sum(receipt.rows_rejected for receipt in receipts),
+            "reasons": dict(sorted(reasons.items())),
+            "formats": [check.to_json(self.job.spec.parameters) for check in checks.values()],
+        }
+
+    def _publish(self, receipts: Sequence[Receipt], evidence: dict[str, Any]) -> None:
+        """Rejected rows first: where the output is, all else is."""
+        work, first = self.paths.work, self.job.sources[0]
+        rejected = [receipt.rejected for receipt in receipts if receipt.rejected]
+        # Assembled inside the work folder: a crash leaves nothing beside the output that is not known as unfinished.
+        whole, refused = work / "output.partial", work / "rejected.partial"
+        schema = output_schema(first, self.job.spec.parameters)
+        assemble(work, [receipt.predicted for receipt in receipts], schema, whole, evidence)
+        sync(whole)
+        if rejected:
+            assemble(work, rejected, rejected_schema(first), refused)
+            sync(refused)
+            os.replace(refused, self.paths.rejected)
+            sync(self.paths.rejected.parent)
+        os.replace(whole, self.paths.output)
+        sync(self.paths.output.parent)
+        if not rejected:
+            self.paths.rejected.unlink(missing_ok=True)  # of the output that was replaced
+
+    def _summary(self, evidence: dict[str, Any], begun: float) -> Summary:
+        return Summary(
+            self.job.spec.parameters,
+            evidence["rows_in"],
+            evidence["rows_predicted"],
+            evidence["rows_rejected"],
+            time.monotonic() - begun,
+            self.paths.output,
+            self.paths.rejected if evidence["rows_rejected"] else None,
+            tuple(FileCheck.from_json(check) for check in evidence["formats"]),
+            evidence["reasons"],
+        )
+
+    def _with_replay(self, violation: Violation) -> NotPositive:
+        """Write the dataset that gave the output to a file that batch-predict takes, and say where."""
+        schema = pa.schema([("x", (x := encode(violation.dataset[np.newaxis])).type), *ORIGIN, (REASON, pa.string())])
+        reason = f"{violation.file} gave {violation.output}"
+        table = pa.table([x, [violation.source], [violation.row], [reason]], schema=schema)
+        with appears_whole(self.paths.violation) as partial:
+            pq.write_table(table, partial)
+        return NotPositive(
+            f"{violation} Its dataset is in {self.paths.violation}. Do not use this file: export it again."
+        )

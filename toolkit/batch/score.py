@@ -1,0 +1,96 @@
+"""One shard from its record batches to its part and receipt: the same function wherever it runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from toolkit.batch.checks import Engines, Rows, ShardChecks
+from toolkit.batch.columns import REASON, SOURCE_FILE, SOURCE_ROW, output_schema, predicted_names, rejected_schema
+from toolkit.batch.parts import Receipt, predicted_name, rejected_name, write_part, write_receipt
+from toolkit.batch.shards import Shard
+from toolkit.batch.sources import Source
+from toolkit.datasets import decode
+from toolkit.runtime import load
+from toolkit.spec import Spec
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker has to know to score any shard of a run.
+
+    Attributes:
+        scoring: the exported file that gives the predictions.
+        others: the exported files that are compared with it; none with check 'off'.
+        check: 'all', 'sample' or 'off'.
+        folder: where parts and receipts go.
+    """
+
+    sources: tuple[Source, ...]
+    spec: Spec
+    scoring: Path
+    others: tuple[Path, ...]
+    check: str
+    folder: Path
+
+
+def load_engines(job: Job) -> Engines:
+    """The files a worker runs, single-threaded; each worker has its own."""
+    return Engines(job.scoring.name, load(job.scoring), {path.name: load(path) for path in job.others})
+
+
+def score_shard(job: Job, shard: Shard, batches: Iterable[pa.RecordBatch], engines: Engines) -> Receipt:
+    """Score the rows of a shard, check every output, write part and receipt.
+
+    Args:
+        batches: exactly the shard's rows, with all columns of the file.
+    Raises:
+        Violation: a file gave an output that is not finite and positive; nothing is written then.
+    """
+    source = job.sources[shard.source]
+    checks = ShardChecks(engines, job.check, job.spec.parameters, source.name)
+    predictions, rejects = output_schema(source, job.spec.parameters), rejected_schema(source)
+    predicted: list[pa.RecordBatch] = []
+    rejected: list[pa.RecordBatch] = []
+    reasons: Counter[str] = Counter()
+    first_row = shard.first_row
+    for batch in batches:
+        decoded = decode(batch.column(source.layout.column), source.layout)
+        datasets, accepted = decoded.datasets, decoded.accepted
+        rows = np.arange(first_row, first_row + len(batch))
+        first_row += len(batch)
+        if not accepted.all():
+            why = [reason for reason in decoded.reasons if reason is not None]
+            reasons.update(why)
+            refused = batch.filter(pa.array(~accepted))
+            rejected.append(_rows(refused, rejects, source, rows[~accepted], {REASON: pa.array(why, pa.string())}))
+            batch, datasets, rows = batch.filter(pa.array(accepted)), datasets[accepted], rows[accepted]
+        estimates = checks.score(datasets, rows)
+        arrays = [pa.array(np.ascontiguousarray(column)) for column in estimates.T]
+        columns = dict(zip(predicted_names(job.spec.parameters), arrays, strict=True))
+        predicted.append(_rows(batch, predictions, source, rows, columns))
+    receipt = Receipt(
+        shard.index,
+        first_row - shard.first_row,
+        write_part(job.folder, predicted_name(shard), pa.Table.from_batches(predicted, predictions)),
+        write_part(job.folder, rejected_name(shard), pa.Table.from_batches(rejected, rejects)) if rejected else None,
+        dict(sorted(reasons.items())),
+        checks.finish(),
+    )
+    write_receipt(job.folder, receipt, job.spec.parameters)
+    return receipt
+
+
+def _rows(
+    batch: pa.RecordBatch, schema: pa.Schema, source: Source, rows: Rows, made: Mapping[str, pa.Array]
+) -> pa.RecordBatch:
+    """The columns of `schema`: those made here, where each row came from, and the rest as they are in the input."""
+    origin = {SOURCE_FILE: pa.repeat(pa.scalar(source.name, pa.string()), len(batch)), SOURCE_ROW: pa.array(rows)}
+    made = {**made, **origin}
+    arrays = [made[field.name] if field.name in made else batch.column(field.name) for field in schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -1,0 +1,129 @@
+"""What the user named -> the files to score, in order, each with what its footer tells."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from toolkit.datasets import Layout, find_layout, open_parquet
+from toolkit.errors import InputError
+from toolkit.spec import Spec
+
+OUTPUT_ENDING = ".predictions.parquet"
+REJECTED_ENDING = ".rejected.parquet"
+VIOLATION_ENDING = ".violation.parquet"
+WORK_ENDING = ".unfinished"
+FOOTER_TAIL_BYTES = 8  # length of the footer and the magic PAR1
+
+
+@dataclass(frozen=True)
+class Source:
+    """One Parquet file to score.
+
+    Attributes:
+        name: the path as the user gave it, or found below the folder given; the value of `source_file`.
+        row_groups: rows in each of them.
+        footer_sha256: of the footer, which holds the offsets, sizes and statistics of all pages.
+    """
+
+    name: str
+    bytes: int
+    modified_ns: int
+    footer_sha256: str
+    row_groups: tuple[int, ...]
+    schema: pa.Schema
+    layout: Layout
+
+    @property
+    def rows(self) -> int:
+        return sum(self.row_groups)
+
+
+def find_files(inputs: Iterable[str | Path]) -> list[str]:
+    """Paths of the files named: files as they stand, folders searched in depth for *.parquet, globs expanded; sorted.
+
+    Left out of folders and globs: hidden files, names that begin with an underscore, and what `batch-predict` itself
+    wrote there (*.predictions.parquet, *.rejected.parquet, *.violation.parquet, unfinished work).
+    Raises:
+        InputError: nothing there, or one file named twice.
+    """
+    found: list[str] = []
+    for given in [os.fspath(named) for named in inputs]:
+        if os.path.isfile(given):
+            found.append(given)
+            continue
+        if os.path.isdir(given):
+            below = [os.path.join(folder, file) for folder, _, files in os.walk(given) for file in files]
+            names = [name for name in below if name.endswith(".parquet") and _is_input(os.path.relpath(name, given))]
+        elif glob.has_magic(given):
+            names = [name for name in glob.glob(given, recursive=True) if os.path.isfile(name) and _is_input(name)]
+        else:
+            raise InputError(f"{given}: no such file or folder.")
+        if not names:
+            raise InputError(f"{given}: no Parquet file here (*.parquet; what batch-predict wrote does not count).")
+        found += sorted(names)
+    known: dict[str, str] = {}
+    for name in found:
+        real = os.path.realpath(name)
+        if real in known:
+            raise InputError(
+                f"{name}: named twice (also as {known[real]}). Leave one out: its rows would be scored twice."
+            )
+        known[real] = name
+    return found
+
+
+def _is_input(name: str) -> bool:
+    parts = name.split(os.sep)
+    hidden = any(part.startswith((".", "_")) and part.strip(".") for part in parts)
+    work = any(part.endswith(WORK_ENDING) for part in parts)
+    return not hidden and not work and not name.endswith((OUTPUT_ENDING, REJECTED_ENDING, VIOLATION_ENDING))
+
+
+def open_sources(names: Sequence[str], spec: Spec, *, column: str | None, order: str | None) -> tuple[Source, ...]:
+    """The files with what their footers tell; no row is read.
+
+    Raises:
+        InputError: not Parquet, or no column in it holds datasets of the model.
+    """
+    sources = []
+    for name in names:
+        with open_parquet(name) as opened:
+            schema, metadata = opened.schema_arrow, opened.metadata
+            row_groups = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
+        layout = find_layout(schema, where=name, rows=spec.rows, columns=spec.columns, column=column, order=order)
+        status = os.stat(name)
+        sources.append(
+            Source(name, status.st_size, status.st_mtime_ns, _footer_sha256(name), row_groups, schema, layout)
+        )
+    return tuple(sources)
+
+
+def check_unchanged_since(source: Source) -> None:
+    """Refuse to go on with a file that was written to since it was opened.
+
+    Raises:
+        InputError: it is gone, or its size or time of change differ.
+    """
+    try:
+        status = os.stat(source.name)
+    except OSError as error:
+        raise InputError(
+            f"{source.name}: gone while it was being scored. Put it back and finish with --resume."
+        ) from error
+    if (status.st_size, status.st_mtime_ns) != (source.bytes, source.modified_ns):
+        raise InputError(f"{source.name}: changed while it was being scored. Score it again, without --resume.")
+
+
+def _footer_sha256(name: str) -> str:
+    with open(name, "rb") as file:
+        file.seek(-FOOTER_TAIL_BYTES, os.SEEK_END)
+        length = int.from_bytes(file.read(4), "little")
+        file.seek(-FOOTER_TAIL_BYTES - length, os.SEEK_END)
+        return hashlib.sha256(file.read(length)).hexdigest()

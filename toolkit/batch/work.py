@@ -1,0 +1,192 @@
+"""The work folder beside the output: who owns it, and which run its parts belong to."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from toolkit import __version__
+from toolkit.batch.sources import Source
+from toolkit.errors import OutputError
+from toolkit.files import appears_whole
+from toolkit.manifest import ModelFile
+
+RUN_FILE = "run.json"
+LOCK_FILE = "lock"
+PACKAGES = (
+    "softplus-toolkit",
+    "pyarrow",
+    "numpy",
+    "ai-edge-litert",
+    "onnxruntime",
+)  # whose versions decide about bytes
+
+
+@dataclass(frozen=True)
+class RunKey:
+    """What a run's result depends on. Parts of one key may be put together; parts of two may not.
+
+    Where the result goes is no part of it, nor is the number of workers.
+
+    Attributes:
+        options: by the name of the flag.
+        models: sha256 of each exported file that is run.
+    """
+
+    options: Mapping[str, str]
+    models: Mapping[str, str]
+    inputs: tuple[Mapping[str, Any], ...]
+    versions: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "options": dict(self.options),
+            "models": dict(self.models),
+            "inputs": [dict(source) for source in self.inputs],
+            "versions": dict(self.versions),
+        }
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal sha256 of all but the times of change: the same for a copy of the same files."""
+        content = self.to_json()
+        for source in content["inputs"]:
+            del source["modified_ns"]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def difference(self, earlier: Mapping[str, Any]) -> str | None:
+        """The first thing in which an earlier run's key differs, for people; None when nothing does."""
+        now = self.to_json()
+        for flag, value in now["options"].items():
+            if earlier["options"].get(flag) != value:
+                return f"{flag} was {earlier['options'].get(flag)}, now it is {value}"
+        if list(earlier["models"]) != list(now["models"]):
+            return f"the exported files were {', '.join(earlier['models'])}, now they are {', '.join(now['models'])}"
+        for file, sha256 in now["models"].items():
+            if earlier["models"][file] != sha256:
+                return f"{file} is another one now (its sha256 differs)"
+        names, before = ([source["name"] for source in key["inputs"]] for key in (now, earlier))
+        for name in [*before, *names]:
+            if (name in before) != (name in names):
+                return f"the input {name} " + ("is not named any more" if name in before else "was not named")
+        if names != before:
+            return "the inputs are named in another order"
+        for source, other in zip(now["inputs"], earlier["inputs"], strict=True):
+            if source["layout"] != other["layout"]:
+                return f"the datasets in {source['name']} were read as {other['layout']}, now as {source['layout']}"
+            if source != other:
+                return f"the input {source['name']} has changed"
+        for package, number in now["versions"].items():
+            if earlier["versions"].get(package) != number:
+                return f"{package} was {earlier['versions'].get(package)}, now it is {number}"
+        return None
+
+
+def run_key(options: Mapping[str, str], models: tuple[ModelFile, ...], sources: tuple[Source, ...]) -> RunKey:
+    """The key of a run. A model file counts by its content, an input by its size, time of change and footer."""
+    inputs = tuple(
+        {
+            "name": source.name,
+            "bytes": source.bytes,
+            "modified_ns": source.modified_ns,
+            "footer_sha256": source.footer_sha256,
+            "layout": source.layout.describe(),
+        }
+        for source in sources
+    )
+    return RunKey(options, {model.file: model.sha256 for model in models}, inputs, _versions())
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Make the work folder and own it; the system lets go of it however the process ends. Left empty, it is removed.
+
+    Raises:
+        OutputError: another process owns it.
+    """
+    while True:
+        folder.mkdir(exist_ok=True)
+        try:
+            descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:  # its owner has just finished and removed it
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            raise OutputError(
+                f"{folder}: another batch-predict (process {owner}) is writing this output. Wait for it, or name "
+                "another with --output."
+            ) from error
+        if _is_same_file(descriptor, folder / LOCK_FILE):
+            break
+        os.close(descriptor)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        if folder.is_dir() and os.listdir(folder) == [LOCK_FILE]:
+            shutil.rmtree(folder)
+        os.close(descriptor)
+
+
+def _is_same_file(descriptor: int, path: Path) -> bool:
+    """Whether the lock taken is still the one that others would find: its owner may have removed it meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def unfinished_run(folder: Path) -> dict[str, Any] | None:
+    """The key of the run whose parts are in the folder; None when there are none to go on from."""
+    try:
+        content = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return (
+        content if isinstance(content, dict) and {"options", "models", "inputs", "versions"} <= set(content) else None
+    )
+
+
+def begin(folder: Path, key: RunKey) -> None:
+    """Empty the folder and note which run it is for from now on."""
+    clear(folder)
+    with appears_whole(folder / RUN_FILE) as partial:
+        partial.write_text(json.dumps(key.to_json(), indent=2) + "\n", encoding="utf-8")
+
+
+def clear(folder: Path) -> None:
+    """Remove everything but the lock. run.json goes first: parts without it belong to no run."""
+    (folder / RUN_FILE).unlink(missing_ok=True)
+    for name in os.listdir(folder):
+        if name != LOCK_FILE:
+            (folder / name).unlink()
+
+
+def clear_partial(folder: Path) -> None:
+    """Remove what a killed process had not finished writing."""
+    for name in os.listdir(folder):
+        if name.endswith(".partial"):
+            (folder / name).unlink()
+
+
+def _versions() -> dict[str, str]:
+    found = {"softplus-toolkit": __version__}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "none"
+    return found
