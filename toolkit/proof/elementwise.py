@@ -30,7 +30,7 @@ class Elementwise:
         rule: bounds in real arithmetic.
         steps: roundings, each of one relative step of the arithmetic; 0 for operations that only choose or flip a sign.
         relative, absolute: granted beside those.
-        positive: positive in real arithmetic whatever the argument, so that a result of 0 is an underflow.
+        positive: meant to be positive whatever the argument, so that a result of 0 has vanished.
     """
 
     rule: Rule
@@ -141,7 +141,7 @@ RULES: Mapping[str, Elementwise] = {
     "round": Elementwise(_unary(increasing(np.round))),
     "sqrt": Elementwise(_unary(increasing(_root)), steps=2),
     "exp": Elementwise(_unary(increasing(np.exp)), relative=TRANSCENDENTAL, positive=True),
-    "log": Elementwise(_unary(increasing(_log)), relative=TRANSCENDENTAL, absolute=CANCELLATION),
+    "log": Elementwise(_unary(increasing(_log)), relative=TRANSCENDENTAL, absolute=CANCELLATION, positive=True),
     "pow": Elementwise(_binary(intervals.power), relative=TRANSCENDENTAL),
     "sigmoid": Elementwise(_unary(increasing(_sigmoid)), relative=TRANSCENDENTAL, absolute=CANCELLATION, positive=True),
     "tanh": Elementwise(_unary(increasing(np.tanh)), relative=TRANSCENDENTAL, absolute=CANCELLATION),

@@ -52,6 +52,8 @@ def why_lost(kind: str, operands: Sequence[Value], exact: Bounds, lost: np.ndarr
 
 def why_vanished(kind: str, operand: Value, exact: Bounds, where: np.ndarray) -> str:
     """Why a positive result may become 0; `operand` is the one to show."""
+    if kind == "log":
+        return "may be 0: its operand may be 1, as 1 + x is in float32 for x below 6e-8"
     place = np.unravel_index(np.argmin(np.where(where, exact.low, np.inf)), where.shape)
     argument = float(np.broadcast_to(operand.bounds.low, where.shape)[place])
     value = float(exact.low[place])

@@ -25,15 +25,18 @@ def same_operand(operation: Operation) -> Operation:
 
 
 def related(graph: Graph, operation: Operation, bounds_of: Mapping[str, Value]) -> Value | None:
-    """The result of a difference that cannot be negative; None where no such relation is seen.
+    """The result of a difference whose operands share a tensor; None where no such relation is seen.
 
-    Seen: x - min(x, y, ...), max(x, y, ...) - x, relu(x) - x, |x| - x, |x| + x, x - x, on floats.
+    Seen, on floats: x - min(x, y, ...), max(x, y, ...) - x, relu(x) - x, |x| - x, |x| + x, x - x, none of which can be
+    negative, and x - (x - y), which is y but for rounding.
     """
     if operation.kind not in ("sub", "add") or operation.activation:
         return None
     a, b = operation.inputs
     if bounds_of[a].dtype not in FLOATS or bounds_of[a].shape != bounds_of[b].shape:
         return None
+    if operation.kind == "sub" and graph.producer(b).kind == "sub" and graph.producer(b).inputs[0] == a:
+        return _given_back(bounds_of[a], bounds_of[b], bounds_of[graph.producer(b).inputs[1]])
     differences = _differences(graph, operation.kind, a, b, bounds_of)
     if differences is None or not (bounds_of[a].known and bounds_of[b].known):
         return None
@@ -44,6 +47,18 @@ def related(graph: Graph, operation: Operation, bounds_of: Mapping[str, Value]) 
         result = intervals.maximum(result, intervals.rounded(difference, arithmetic, arithmetic.step))
     result = Bounds(*(np.broadcast_to(side, shape) for side in result))
     return replace(bounds_of[a], bounds=result) if intervals.is_known(result).all() else None
+
+
+def _given_back(x: Value, difference: Value, y: Value) -> Value | None:
+    """x - (x - y): y, and the rounding of both differences. Veltkamp's splitting takes the leading bits of y so."""
+    if not (x.known and y.known) or y.shape != x.shape or not difference.known:
+        return None
+    arithmetic = ARITHMETICS[x.dtype]
+    tiny = intervals.absolute(difference.bounds).low < arithmetic.smallest_normal  # flushed, it would give back nothing
+    error = arithmetic.step * intervals.magnitude(difference.bounds) + np.where(tiny, arithmetic.smallest_normal, 0.0)
+    near = Bounds(y.bounds.low - error, y.bounds.high + error)
+    result = intervals.rounded(near, arithmetic, arithmetic.step)
+    return replace(x, bounds=result) if intervals.is_known(result).all() else None
 
 
 def _differences(graph: Graph, kind: str, a: str, b: str, bounds_of: Mapping[str, Value]) -> list[Bounds] | None:
