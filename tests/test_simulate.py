@@ -281,6 +281,16 @@ def test_simulate_reports_a_worker_that_dies(tmp_path: Path, death: str, how: st
     assert os.listdir(tmp_path) == ["sim.py"]
 
 
+def test_simulate_does_not_wait_for_a_worker_that_closed_its_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolkit.simulator.workers.DYING_SECONDS", 0.2)
+    closing = "os.closerange(3, 256); time.sleep(600)"
+    function = write(tmp_path, "import os" + GOOD.replace("    return", f"    {closing}\n    return"))
+    with pytest.raises(SimulatorError, match="ended .it closed file descriptors that are not its own"):
+        simulate(function, 5, tmp_path / "out.parquet")
+
+
 # ---- the user's file ----
 
 

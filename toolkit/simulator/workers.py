@@ -24,6 +24,7 @@ from toolkit.simulator.function import Pair, Task, load, make, split
 
 BLOCK = 256  # datasets in one call of the simulator: enough to vectorize over, few enough to hold and to share out
 AHEAD = 2  # blocks per worker that are being made or wait for an earlier one: bounds the memory
+DYING_SECONDS = 5.0  # from the end of its connection to that of a process; one that lives on has closed it itself
 # The cores are taken: more threads in a worker would only push each other aside.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -162,10 +163,10 @@ def _answers(name: str, workers: list[_Worker]) -> Iterator[tuple[object, Task, 
 
 def _died(name: str, worker: _Worker) -> SimulatorError:
     try:
-        code = worker.process.wait(timeout=5)
+        code = worker.process.wait(timeout=DYING_SECONDS)
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     except subprocess.TimeoutExpired:
-        code, how = 0, "it closed the connection"
+        code, how = 0, "it closed file descriptors that are not its own"
     if worker.run is None:
         return SimulatorError(f"{name}: a worker process ended while it loaded the file ({how}).")
     advice = " Out of memory? Use fewer --workers." if code == -signal.SIGKILL else ""
