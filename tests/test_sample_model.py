@@ -1,0 +1,79 @@
+"""The model directory that is shipped: small, proved, and right about real response times."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from click.testing import Result
+
+from toolkit.manifest import check_unchanged, read_manifest
+from toolkit.verification import verify
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLES = ROOT / "samples"
+MODEL = SAMPLES / "model"
+
+
+@pytest.fixture(scope="module")
+def compare() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("compare", SAMPLES / "compare.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["compare"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_sample_model_is_complete_and_under_two_megabytes() -> None:
+    manifest = read_manifest(MODEL)
+    assert manifest.spec.describe() == "200 rows x (rt, correct) -> v, a, t0"
+    for entry in manifest.files:
+        check_unchanged(MODEL, entry)
+    assert {(entry.format, entry.precision) for entry in manifest.files} >= {
+        *(("tflite", "float32"), ("tflite", "float16"), ("onnx", "float32"), ("onnx", "float16")),
+    }
+    assert sum(path.stat().st_size for path in MODEL.iterdir()) < 2_000_000
+
+
+def test_sample_model_passes_verify_within_the_bars_of_export() -> None:
+    for verdict in verify(MODEL):
+        assert verdict.passed, verdict.failures
+        bar = {"float32": 5e-5, "float16": 1e-2}.get(verdict.precision)
+        assert bar is None or max(error.max for error in verdict.relative_error.values()) <= bar
+
+
+def test_sample_model_passes_verify_on_real_response_times() -> None:
+    for verdict in verify(MODEL, [SAMPLES / "response_times.parquet"]):
+        assert verdict.passed, verdict.failures
+
+
+def test_sample_model_agrees_with_maximum_likelihood_on_real_datasets(
+    toolkit_command: Callable[..., Result], tmp_path: Path, compare: ModuleType
+) -> None:
+    output = tmp_path / "out.parquet"
+    source = SAMPLES / "response_times.parquet"
+    result = toolkit_command("batch-predict", source, "--model", MODEL, "--output", output)
+    assert result.exit_code == 0, result.output
+    network, likelihood = compare.read_predictions(output), compare.read_reference("mle_wfpt")
+    names = sorted(compare.inside(likelihood))
+    assert len(names) == 16
+    # What a trial network of this shape reached; the closed-form EZ estimator: .996 / .421 / .835.
+    for parameter, bar in {"v": 0.99, "a": 0.87, "t0": 0.95}.items():
+        assert compare.correlation(names, network, likelihood, parameter) >= bar, parameter
+
+
+def test_compare_prints_a_table_and_draws_a_plot(
+    toolkit_command: Callable[..., Result], tmp_path: Path, compare: ModuleType
+) -> None:
+    output, plot = tmp_path / "out.parquet", tmp_path / "plot.png"
+    toolkit_command("batch-predict", SAMPLES / "response_times.parquet", "--model", MODEL, "--output", output)
+    command = [sys.executable, SAMPLES / "compare.py", output, "--plot", plot]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert "closed-form EZ  v 0.996, a 0.421, t0 0.835" in done.stdout
+    assert plot.read_bytes().startswith(b"\x89PNG")
