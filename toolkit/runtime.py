@@ -115,10 +115,14 @@ def _load_onnx(path: Path, threads: int, kernels: str) -> Predict:
 
 
 def _load_keras(path: Path) -> Predict:
+    from toolkit.model import import_tensorflow
+
     try:
-        import keras
-    except ModuleNotFoundError as error:
-        raise MissingExtra("with a .keras file", "train", "TensorFlow") from error
+        import_tensorflow()
+    except MissingExtra as error:
+        raise MissingExtra("load of a .keras file", "train", "TensorFlow") from error
+    import keras
+
     network: Any = keras.saving.load_model(path, compile=False)
     _, rows, columns = network.input_shape
     return _in_batches(network.predict_on_batch, KERAS_BATCH, (rows, columns), network.output_shape[-1])
