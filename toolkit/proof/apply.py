@@ -65,7 +65,7 @@ def apply_elementwise(operation: Operation, operands: Sequence[Value], target: T
     if target.quantization is not None and target.dtype in INTEGER_RANGE:
         chooses = operation.kind in elementwise.CHOOSES
         keeps = chooses and all(target.quantization.equals(operand.quantization) for operand in operands)
-        codes = quantized(exact, target.quantization, target.dtype, step=0.0 if keeps else 1.0)
+        codes = quantized(exact, target.quantization, target.dtype, step=0.0 if keeps else 1.0, wraps=not keeps)
         return Value(codes, target.dtype, batched, target.quantization)
     if dtype not in FLOATS:
         return Value(exact, dtype, batched)  # truth values and whole numbers, computed exactly

@@ -10,7 +10,7 @@ import numpy as np
 from toolkit.proof import intervals
 from toolkit.proof.findings import Findings, why_lost
 from toolkit.proof.graph import FLOATS, INTEGER_RANGE, Operation, Quantization, Tensor, Unsupported
-from toolkit.proof.intervals import ARITHMETICS
+from toolkit.proof.intervals import ARITHMETICS, Bounds
 from toolkit.proof.values import Value, dequantized, quantized, reals
 
 CONVERSIONS = ("quantize", "dequantize", "cast", "quantize_linear", "dequantize_linear")
@@ -36,7 +36,11 @@ def convert(operation: Operation, operands: Sequence[Value], target: Tensor, fin
         if quantization is None or dtype not in FLOATS:
             raise Unsupported("has no scale")
         arithmetic = ARITHMETICS[dtype]
-        bounds = intervals.rounded(dequantized(source.bounds, quantization), arithmetic, arithmetic.step)
+        exact = dequantized(source.bounds, quantization)
+        # LiteRT's own kernel computes scale * code - scale * zero_point: the error is that of the larger products.
+        products = intervals.magnitude(exact) + 2 * float(np.abs(quantization.scale * quantization.zero_point).max())
+        error = arithmetic.step * products
+        bounds = intervals.rounded(Bounds(exact.low - error, exact.high + error), arithmetic, arithmetic.step)
         return Value(bounds, dtype, source.batched)
     quantization = _linear_scale(operation, operands) or target.quantization
     dtype = dtype or (operands[2].dtype if len(operands) > 2 else "uint8")

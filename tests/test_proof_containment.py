@@ -1,0 +1,107 @@
+"""Bounds against what runs: whatever a runtime computes lies inside them, in every kernel set there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests import quantized_programs
+from tests.quantized_programs import write_hybrid_tflite, write_quantized_onnx, write_quantized_tflite
+from tests.random_programs import extreme_datasets, random_program, write_onnx, write_tflite
+from tests.tiny_files import run_onnx, run_tflite
+from toolkit.proof import apply, dots, linear, prove, values
+from toolkit.proof.intervals import Bounds
+
+DATASETS = 64
+SEEDS = st.integers(0, 2**32 - 1)
+QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@QUICK
+@given(seed=SEEDS)
+def test_tflite_results_lie_within_the_proved_bounds(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    path = write_tflite(random_program(rng), tmp_path / "program.tflite")
+    check(path, extreme_datasets(rng, DATASETS), ("xnnpack", "builtin"))
+
+
+@QUICK
+@given(seed=SEEDS)
+def test_onnx_results_lie_within_the_proved_bounds(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    path = write_onnx(random_program(rng), tmp_path / "program.onnx")
+    check(path, extreme_datasets(rng, DATASETS), ("optimized", "unoptimized"))
+
+
+@QUICK
+@given(seed=SEEDS)
+def test_results_of_integer_kernels_lie_within_the_proved_bounds(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    datasets = ordinary_datasets(rng)
+    codes = bool(rng.integers(2))
+    path = write_quantized_tflite(rng, tmp_path / "codes.tflite", ends_in_codes=codes)
+    check(path, datasets, ("xnnpack", "builtin"))
+    check(write_quantized_onnx(rng, tmp_path / "codes.onnx"), datasets, ("optimized", "unoptimized"))
+
+
+@QUICK
+@given(seed=SEEDS)
+def test_results_of_float_kernels_with_int8_weights_lie_within_the_proved_bounds(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    path = write_hybrid_tflite(rng, tmp_path / "hybrid.tflite")
+    check(path, ordinary_datasets(rng), ("xnnpack", "builtin"))
+
+
+def ordinary_datasets(rng: np.random.Generator) -> np.ndarray:
+    datasets = rng.normal(size=(DATASETS, quantized_programs.ROWS, quantized_programs.COLUMNS))
+    datasets *= 10.0 ** rng.uniform(-1, 2, (DATASETS, 1, 1))
+    datasets[0], datasets[1], datasets[2] = 3e38, -3e38, 0
+    return datasets.astype(np.float32)
+
+
+def check(path: Path, datasets: np.ndarray, kernels: tuple[str, ...]) -> None:
+    """Finite bounds hold; where there are none, nothing is claimed of the file, and the reason is named."""
+    proof = prove(path)
+    lower, upper = np.array(proof.lower), np.array(proof.upper)
+    if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
+        assert not proof.passed and proof.failures
+        return
+    run = run_tflite if path.suffix == ".tflite" else run_onnx
+    for one in kernels:
+        (estimates,) = run(path, datasets, one)
+        inside = (estimates >= lower) & (estimates <= upper)  # NaN is not inside
+        assert inside.all(), f"{one}: {estimates[~inside.all(axis=1)][:3]} outside [{lower}, {upper}]"
+
+
+def _break(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if mutant == "sums without rounding":
+        monkeypatch.setattr(linear.Dot, "rounded", lambda sums, arithmetic: sums.exact)
+    elif mutant == "sums of half the width":
+        monkeypatch.setattr(linear.Dot, "rounded", lambda sums, _: Bounds(sums.exact.low / 2, sums.exact.high / 2))
+    elif mutant == "elementwise steps without rounding":
+        monkeypatch.setattr(apply, "_rounded", lambda exact, rule, dtype: exact)
+    else:
+        narrow = values.quantized
+        monkeypatch.setattr(dots, "quantized", lambda *arguments: narrow(*arguments, step=0.0))
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    ["sums without rounding", "sums of half the width", "elementwise steps without rounding", "codes without step"],
+)
+def test_the_check_above_can_fail(mutant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds that are wrong in one place are caught within a hundred programs."""
+    _break(mutant, monkeypatch)
+    with pytest.raises(AssertionError, match="outside"):
+        for seed in range(100):
+            rng = np.random.default_rng(seed)
+            if "codes" in mutant:
+                path = write_quantized_tflite(rng, tmp_path / "program.tflite", ends_in_codes=True)
+                check(path, ordinary_datasets(rng), ("builtin",))
+            else:
+                path = write_tflite(random_program(rng), tmp_path / "program.tflite")
+                check(path, extreme_datasets(rng, DATASETS), ("builtin",))
