@@ -17,8 +17,9 @@ from toolkit.errors import ExportError, MissingExtra
 from toolkit.spec import Spec
 
 LINES_SHOWN = 3  # of the child's stderr
+WORKER = ("-P", "-m", "export.worker")  # -P: what lies in the current folder cannot get in the way of the imports
 NEEDED = ("tensorflow", "tf2onnx")
-QUIET = {
+CHILD_ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "TF_ENABLE_ONEDNN_OPTS": "0",
     "CUDA_VISIBLE_DEVICES": "",
@@ -37,12 +38,22 @@ class Converted:
     facts: dict[str, object] = field(default_factory=dict)
 
 
-def convert(keras_file: Path, spec: Spec, wanted: Sequence[tuple[str, str]], directory: Path) -> list[Converted]:
-    """Write `directory/model.<precision>.<format>` for every (format, precision) wanted, and `directory/weights.npz`.
+def convert(
+    keras_file: Path,
+    spec: Spec,
+    wanted: Sequence[tuple[str, str]],
+    directory: Path,
+    datasets: Path | None = None,
+) -> list[Converted]:
+    """Write `directory/model.<precision>.<format>` for every (format, precision) wanted, `directory/weights.npz` and
+    `directory/adversarial.npz`.
 
     It overwrites what is there, checks the graph against Keras but not the files, and publishes nothing: give it a
     folder of its own, and judge the files before they go where anyone uses them.
 
+    Args:
+        datasets: .npy file, float32 (datasets, rows, columns), of real datasets, from which the adversarial ones are
+            made; random ones of the scale that the network was made for by default.
     Raises:
         ExportError: the network cannot be exported, or the converter failed or crashed.
         MissingExtra: TensorFlow or tf2onnx is not installed.
@@ -58,6 +69,7 @@ def convert(keras_file: Path, spec: Spec, wanted: Sequence[tuple[str, str]], dir
             "columns": spec.columns,
             "parameters": spec.parameters,
             "wanted": list(wanted),
+            "datasets": str(datasets.absolute()) if datasets else None,
             "directory": str(directory.absolute()),
             "answer": str(answer),
             "stage": str(stage),
@@ -75,9 +87,10 @@ def convert(keras_file: Path, spec: Spec, wanted: Sequence[tuple[str, str]], dir
 def _run_worker(request: str) -> subprocess.CompletedProcess[str]:
     here = str(Path(__file__).parents[1])
     paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, **QUIET, "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-P", "-m", "export.worker"]  # -P: a random.py in the user's folder stays theirs
-    return subprocess.run(command, input=request, capture_output=True, text=True, errors="replace", env=environment)
+    environment = {**os.environ, **CHILD_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)}
+    return subprocess.run(
+        [sys.executable, *WORKER], input=request, capture_output=True, text=True, errors="replace", env=environment
+    )
 
 
 def _what_happened(child: subprocess.CompletedProcess[str]) -> str:

@@ -46,6 +46,8 @@ NOTHING_AT_INFERENCE = (
     "AlphaDropout",
     "ActivityRegularization",
 )
+MODULES = ("keras.initializers", "keras.regularizers", "keras.constraints")
+MARKERS = ("__keras_tensor__", "__tuple__", "__numpy__", "__tensor__")
 LAST = "The last layer must be Dense({parameters}, activation='softplus'): it is what makes every estimate positive"
 
 
@@ -106,28 +108,36 @@ def _read_config(path: Path) -> Config:
 
 
 def _refuse_foreign_code(node: Any, path: Path) -> None:
-    """Everything that Keras would import while loading must be Keras's own."""
+    """Whatever Keras would look up by name while loading must be a plain class of its own.
+
+    `safe_mode` alone has let files call any function inside Keras (CVE-2025-8747: keras.utils.get_file).
+    """
     if isinstance(node, list):
         for item in node:
             _refuse_foreign_code(item, path)
-    if not isinstance(node, dict):
+    elif isinstance(node, dict):
+        if "class_name" in node:
+            _check_class(node, path)
+        for key, value in node.items():
+            if key != "compile_config":  # loss and optimizer, which may be anyone's: they are not loaded
+                _refuse_foreign_code(value, path)
+
+
+def _check_class(node: Config, path: Path) -> None:
+    kind, module, registered = str(node["class_name"]), str(node.get("module")), str(node.get("registered_name"))
+    if module == "keras.layers" and kind != "Lambda":
+        if kind not in TRANSLATIONS and kind not in NOTHING_AT_INFERENCE:
+            name = node["config"].get("name")
+            known = ", ".join(sorted([*TRANSLATIONS, *NOTHING_AT_INFERENCE]))
+            raise ExportError(f"{path}: layer {name!r} is a {kind}, which is not supported. Supported: {known}.")
         return
-    name = node.get("class_name")
-    if isinstance(name, str) and "config" in node:
-        module = node.get("module")
-        if name in ("Lambda", "__lambda__"):
-            raise ExportError(
-                f"{path}: holds a Lambda layer, which is code, not weights. Express it as standard layers."
-            )
-        own = module is None or module in ("keras", "builtins") or str(module).startswith("keras.")
-        registered = node.get("registered_name")
-        if not own or (isinstance(registered, str) and ">" in registered):
-            raise ExportError(
-                f"{path}: holds {registered or name}, which is not part of Keras and would bring code of its own. "
-                "Express it as standard layers."
-            )
-    for value in node.values():
-        _refuse_foreign_code(value, path)
+    container = kind in CONTAINERS and (module == "keras" or module.startswith("keras.src."))
+    plain = kind in MARKERS or module in MODULES or (module, kind) == ("keras", "DTypePolicy")
+    if not container and not plain or ">" in registered:
+        name = node["config"] if kind == "function" else kind
+        raise ExportError(
+            f"{path}: holds {name!r}, which is code or brings code of its own. Express it as standard Keras layers."
+        )
 
 
 def _chain(config: Config, path: Path) -> Iterator[tuple[str, ...]]:
@@ -147,9 +157,6 @@ def _chain(config: Config, path: Path) -> Iterator[tuple[str, ...]]:
             for inner in _chain(entry, path):
                 yield (name, *inner)
         elif kind not in NOTHING_AT_INFERENCE:
-            if kind not in TRANSLATIONS:
-                known = ", ".join(sorted([*TRANSLATIONS, *NOTHING_AT_INFERENCE]))
-                raise ExportError(f"{path}: layer {name!r} is a {kind}, which is not supported. Supported: {known}.")
             yield (name,)
     if config["class_name"] != "Sequential" and _names_of(config["config"]["output_layers"]) != [previous]:
         raise ExportError(
@@ -175,8 +182,6 @@ def _sources(node: Any) -> Iterator[str]:
 
 
 def _check_input(model: Any, spec: Spec, path: Path) -> Shape:
-    if len(model.inputs) != 1:
-        raise ExportError(f"{path}: takes {len(model.inputs)} inputs, one is supported: (rows, columns).")
     found = tuple(model.inputs[0].shape[1:])
     fits = len(found) == 2 and all(size in (None, wanted) for size, wanted in zip(found, spec.shape, strict=True))
     if not fits:

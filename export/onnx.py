@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from export.half import to_half
@@ -10,6 +11,7 @@ from toolkit.spec import BATCH_NAME
 OPSET = 13  # the oldest that has every op used here as runtimes know it today; what is older is read by more of them
 WITH_WEIGHTS = ("Conv", "MatMul", "Gemm")
 WEIGHTS_INPUT = 1  # of all three
+WRAPPER = "PartitionedCall/"  # tf2onnx puts this before every name of a function that calls another
 
 
 def to_onnx(function: Any, precision: str) -> bytes:
@@ -41,7 +43,24 @@ def to_onnx(function: Any, precision: str) -> bytes:
 
 
 def _tidy(model: Any) -> None:
+    """Name the batch dimension; drop the wrapper's prefix, intermediate shapes and operator sets that nothing uses."""
     del model.graph.value_info[:]
+    numbers: dict[str, int] = {}
+
+    def renumbered(found: re.Match[str]) -> str:
+        return f"__{numbers.setdefault(found.group(), len(numbers))}"
+
+    def tidied(name: str) -> str:
+        # tf2onnx numbers what it adds (`const_fold_opt__35`) in an order that changes from run to run.
+        return re.sub(r"__\d+", renumbered, name.removeprefix(WRAPPER))
+
+    for node in model.graph.node:
+        node.name = tidied(node.name)
+        node.input[:] = [tidied(name) for name in node.input]
+        node.output[:] = [tidied(name) for name in node.output]
+    for initializer in model.graph.initializer:
+        initializer.name = tidied(initializer.name)
+    model.graph.initializer.sort(key=lambda initializer: initializer.name)
     for value in [*model.graph.input, *model.graph.output]:
         value.type.tensor_type.shape.dim[0].dim_param = BATCH_NAME
     used = {node.domain for node in model.graph.node}

@@ -6,7 +6,6 @@ it. One JSON request on stdin, one JSON answer in the file that the request name
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -15,15 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from export.adversarial import ADVERSARIAL_FILE, save_adversarial
 from export.graph import build_function
 from export.keras_file import read_network
-from export.network import Network, Normalization, input_limit, save_weights
+from export.limit import input_limit
+from export.network import Network, Normalization
 from export.onnx import to_onnx
 from export.tflite import to_tflite
+from export.weights import WEIGHTS_FILE, save_weights
 from toolkit.errors import ExportError
 from toolkit.spec import INPUT_NAME, OUTPUT_NAME, Spec, file_name
 
-WEIGHTS_FILE = "weights.npz"
 COMPARED_DATASETS = 32
 COMPARED_SEED = 0
 WHERE_KERAS_IS_RIGHT = 1e-6  # softplus(-13.8); far below it Keras's own softplus loses digits and then is 0
@@ -49,8 +50,10 @@ def _convert(request: dict[str, Any]) -> list[dict[str, Any]]:
     limit = input_limit(network)
     function = build_function(network, limit)
     _compare(model, function, network, keras_file)
-    sha256 = hashlib.sha256(keras_file.read_bytes()).hexdigest()
-    save_weights(network, directory / WEIGHTS_FILE, keras_sha256=sha256, input_limit=limit, spec=spec.to_json())
+    save_weights(network, directory / WEIGHTS_FILE, keras_file)
+    stage.write_text("looking for datasets with the smallest estimates", encoding="utf-8")
+    real = np.load(request["datasets"], allow_pickle=False) if request["datasets"] else _random_datasets(network)
+    save_adversarial(model, spec, real, limit, directory / ADVERSARIAL_FILE, keras_file)
     converted = []
     for format, precision in request["wanted"]:
         path = directory / file_name(format, precision)

@@ -45,11 +45,11 @@ def load_logits(directory: Path) -> Forward:
     if not path.is_file():
         raise ModelError(f"{path}: not there. {again}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             network = json.loads(str(archive["network"]))
             layers = [_with_arrays(layer, index, archive) for index, layer in enumerate(network["layers"])]
         unknown = [layer["kind"] for layer in layers if layer["kind"] not in LAYERS]
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path}: cannot be read ({error}). {again}") from error
     if unknown:
         raise ModelError(f"{path}: holds a {unknown[0]} layer, which this toolkit does not know. Update the toolkit.")
@@ -106,7 +106,7 @@ def _pooling1d(x: Values, layer: dict[str, Any]) -> Values:
     if layer["reduce"] == "max":
         return reduce(np.maximum, _taps(_pad(x, size, layer, -np.inf), size, strides))
     counted = sum(_taps(_pad(np.ones_like(x), size, layer, 0.0), size, strides))
-    return sum(_taps(_pad(x, size, layer, 0.0), size, strides)) / counted  # padding is not part of the mean
+    return np.asarray(sum(_taps(_pad(x, size, layer, 0.0), size, strides)) / counted)  # padding is not in the mean
 
 
 def _global_pooling1d(x: Values, layer: dict[str, Any]) -> Values:
