@@ -9,7 +9,7 @@ import numpy as np
 from export.half import to_half
 
 IDENTIFIER = b"TFL3"
-BUFFER_ALIGNMENT = 16  # bytes; the schema's force_align, which the Python flatbuffers code leaves out
+BUFFER_ALIGNMENT = 16  # bytes: the schema's force_align for weights, which the Python flatbuffers code leaves out
 WITH_WEIGHTS = ("CONV_2D", "FULLY_CONNECTED")
 WEIGHTS_INPUT = 1  # of both
 
@@ -47,7 +47,7 @@ def _write(model: Any) -> bytes:
     import flatbuffers
 
     class Builder(flatbuffers.Builder):
-        def StartVector(self, elemSize: int, numElems: int, alignment: int) -> Any:  # noqa: N802, N803
+        def StartVector(self, elemSize: int, numElems: int, alignment: int) -> Any:
             return super().StartVector(elemSize, numElems, BUFFER_ALIGNMENT if elemSize == 1 else alignment)
 
     builder = Builder(1 << 20)

@@ -11,6 +11,7 @@ from toolkit.files import appears_whole
 from toolkit.spec import METADATA_NAME
 
 TFLITE_IDENTIFIER = b"TFL3"
+TFLITE_ALIGNMENT = 16  # bytes: the schema's force_align for weights, which the Python flatbuffers code leaves out
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -66,7 +67,12 @@ def _with_tflite(path: Path, text: str) -> bytes:
     entry = schema.MetadataT()
     entry.name, entry.buffer = METADATA_NAME, len(model.buffers) - 1
     model.metadata.append(entry)
-    builder = flatbuffers.Builder(path.stat().st_size + len(text))
+
+    class Builder(flatbuffers.Builder):
+        def StartVector(self, elemSize: int, numElems: int, alignment: int) -> Any:
+            return super().StartVector(elemSize, numElems, TFLITE_ALIGNMENT if elemSize == 1 else alignment)
+
+    builder = Builder(path.stat().st_size + len(text))
     builder.Finish(model.Pack(builder), file_identifier=TFLITE_IDENTIFIER)
     return bytes(builder.Output())
 
