@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from tests.tiny_files import OnnxFile, TfliteFile
+from tiny_files import OnnxFile, TfliteFile
 
 ROWS, COLUMNS = 8, 2
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from tests.tiny_files import OnnxFile, TfliteFile
+from tiny_files import OnnxFile, TfliteFile
 
 ROWS, COLUMNS = 9, 2
 SAME, VALID = 0, 1  # TFLite's Padding

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import quantized_programs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from quantized_programs import write_hybrid_tflite, write_quantized_onnx, write_quantized_tflite
+from random_programs import extreme_datasets, random_program, write_onnx, write_tflite
+from tiny_files import run_onnx, run_tflite
 
-from tests import quantized_programs
-from tests.quantized_programs import write_hybrid_tflite, write_quantized_onnx, write_quantized_tflite
-from tests.random_programs import extreme_datasets, random_program, write_onnx, write_tflite
-from tests.tiny_files import run_onnx, run_tflite
 from toolkit.proof import apply, dots, linear, prove, values
 from toolkit.proof.intervals import Bounds
 

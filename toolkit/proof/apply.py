@@ -10,7 +10,7 @@ from toolkit.proof import elementwise, intervals
 from toolkit.proof.conversions import CONVERSIONS, convert
 from toolkit.proof.dots import DOTS, dot
 from toolkit.proof.elementwise import RULES, Elementwise, activated
-from toolkit.proof.findings import Findings, why_lost, why_vanished
+from toolkit.proof.findings import Findings, why_lost, why_outside, why_vanished
 from toolkit.proof.graph import FLOATS, INTEGER_RANGE, Operation, Tensor, Unsupported
 from toolkit.proof.intervals import ARITHMETICS, Bounds
 from toolkit.proof.moves import CHOICES, MOVES, choose, move, sizes_of
@@ -70,13 +70,21 @@ def apply_elementwise(operation: Operation, operands: Sequence[Value], target: T
     if dtype not in FLOATS:
         return Value(exact, dtype, batched)  # truth values and whole numbers, computed exactly
     result = _rounded(exact, rule, dtype)
-    lost = known & ~intervals.is_known(result)
+    outside = known & _outside(operands[0].bounds, rule)
+    if outside.any() and operation.index not in findings.lost:
+        findings.lost[operation.index] = why_outside(operation.kind, operands[0], rule.domain)
+    lost = known & (outside | ~intervals.is_known(result))
     if lost.any() and operation.index not in findings.lost:
         findings.lost[operation.index] = why_lost(operation.kind, operands, exact, lost, dtype)
     vanished = known & ~lost & (result.low <= 0) & (rule.positive | (exact.low > 0))
     if vanished.any() and operation.index not in findings.vanished:
         findings.vanished[operation.index] = why_vanished(operation.kind, operands[0], exact, vanished)
     return Value(intervals.forget(result, lost), dtype, batched)
+
+
+def _outside(operand: Bounds, rule: Elementwise) -> np.ndarray:
+    low, high = rule.domain
+    return np.asarray((operand.low < low) | (operand.high > high))
 
 
 def _common_shape(operands: Sequence[Value]) -> tuple[int, ...]:

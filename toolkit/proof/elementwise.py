@@ -18,6 +18,12 @@ TRANSCENDENTAL = 2.0**-15
 # LOG, sigmoid and the like are built from EXP and sums in some runtimes (OpenVINO's softplus gives -1.9e-6 at -20), so
 # an absolute error is granted too.
 CANCELLATION = 2.0**-16
+# Measured over 4 million float32 patterns in LiteRT 2.3 on x86: XNNPACK's EXP is infinite above 88.376 (the true one
+# above 88.72), LOG infinite below 2^-126 and above 2.4e38, the sigmoid NaN beyond +-8.6e26, SQRT wrong near 3.4e38.
+EXP_DOMAIN = (-np.inf, 88.0)
+LOG_DOMAIN = (2.0**-126, 2.0**127)
+SIGMOID_DOMAIN = (-(2.0**80), 2.0**80)
+SQRT_DOMAIN = (0.0, 2.0**126)
 
 Rule = Callable[[Sequence[Bounds], Mapping[str, Any]], Bounds]
 
@@ -30,6 +36,7 @@ class Elementwise:
         rule: bounds in real arithmetic.
         steps: roundings, each of one relative step of the arithmetic; 0 for operations that only choose or flip a sign.
         relative, absolute: granted beside those.
+        domain: where kernels are right; beyond, XNNPACK's give infinity, NaN or worse for arguments that have a result.
         positive: meant to be positive whatever the argument, so that a result of 0 has vanished.
     """
 
@@ -37,6 +44,7 @@ class Elementwise:
     steps: int = 0
     relative: float = 0.0
     absolute: float = 0.0
+    domain: tuple[float, float] = (-np.inf, np.inf)
     positive: bool = False
 
 
@@ -121,6 +129,10 @@ def _root(x: Reals) -> Reals:
     return np.sqrt(np.where(x >= 0, x, np.nan))
 
 
+def _squashing(function: Callable[[Bounds], Bounds], **more: Any) -> Elementwise:
+    return Elementwise(_unary(function), relative=TRANSCENDENTAL, absolute=CANCELLATION, **more)
+
+
 RULES: Mapping[str, Elementwise] = {
     "add": Elementwise(_binary(intervals.add), steps=1),
     "sub": Elementwise(_binary(intervals.subtract), steps=1),
@@ -139,15 +151,13 @@ RULES: Mapping[str, Elementwise] = {
     "floor": Elementwise(_unary(increasing(np.floor))),
     "ceil": Elementwise(_unary(increasing(np.ceil))),
     "round": Elementwise(_unary(increasing(np.round))),
-    "sqrt": Elementwise(_unary(increasing(_root)), steps=2),
-    "exp": Elementwise(_unary(increasing(np.exp)), relative=TRANSCENDENTAL, positive=True),
-    "log": Elementwise(_unary(increasing(_log)), relative=TRANSCENDENTAL, absolute=CANCELLATION, positive=True),
+    "sqrt": Elementwise(_unary(increasing(_root)), steps=2, domain=SQRT_DOMAIN),
+    "exp": Elementwise(_unary(increasing(np.exp)), relative=TRANSCENDENTAL, domain=EXP_DOMAIN, positive=True),
+    "log": _squashing(increasing(_log), domain=LOG_DOMAIN, positive=True),
     "pow": Elementwise(_binary(intervals.power), relative=TRANSCENDENTAL),
-    "sigmoid": Elementwise(_unary(increasing(_sigmoid)), relative=TRANSCENDENTAL, absolute=CANCELLATION, positive=True),
-    "tanh": Elementwise(_unary(increasing(np.tanh)), relative=TRANSCENDENTAL, absolute=CANCELLATION),
-    "softplus": Elementwise(
-        _unary(increasing(_softplus)), relative=TRANSCENDENTAL, absolute=CANCELLATION, positive=True
-    ),
+    "sigmoid": _squashing(increasing(_sigmoid), domain=SIGMOID_DOMAIN, positive=True),
+    "tanh": _squashing(increasing(np.tanh)),
+    "softplus": _squashing(increasing(_softplus), positive=True),
     "elu": Elementwise(_elu, steps=2, relative=TRANSCENDENTAL, absolute=CANCELLATION),
     "less": Elementwise(_compare(lambda a, b: a.high < b.low, lambda a, b: a.low >= b.high)),
     "less_equal": Elementwise(_compare(lambda a, b: a.high <= b.low, lambda a, b: a.low > b.high)),

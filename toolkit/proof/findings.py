@@ -40,14 +40,20 @@ def limit_of(dtype: str) -> str:
 
 def why_lost(kind: str, operands: Sequence[Value], exact: Bounds, lost: np.ndarray, dtype: str) -> str:
     """Why a result may be infinite or NaN, read off its bounds in real arithmetic."""
-    if kind == "exp":
-        argument = np.where(lost, np.broadcast_to(operands[0].bounds.high, lost.shape), -np.inf).max()
-        return f"may overflow: exp({argument:.4g}), {limit_of(dtype)}"
     reached = np.where(lost, intervals.magnitude(exact), 0.0).max()
     if np.isfinite(reached):
         return f"may overflow: reaches {reached:.4g}, {limit_of(dtype)}"
     culprit = operands[-1] if kind == "div" else operands[0]
     return f"may be infinite or NaN: its operand lies in {describe(culprit.bounds)}"
+
+
+def why_outside(kind: str, operand: Value, domain: tuple[float, float]) -> str:
+    """An argument for which a kernel in use gives infinity or NaN."""
+    first, last = domain
+    highest, lowest = operand.bounds.high.max(), operand.bounds.low.min()
+    if highest > last:
+        return f"may be infinite or NaN: {kind} of up to {highest:.4g}, and some kernels fail above {last:.4g}"
+    return f"may be infinite or NaN: {kind} of down to {lowest:.4g}, and some kernels fail below {first:.4g}"
 
 
 def why_vanished(kind: str, operand: Value, exact: Bounds, where: np.ndarray) -> str:

@@ -53,7 +53,7 @@ def dot(data: Bounds, kernel: Bounds, bias: Bounds | None) -> Dot:
     """
     centre, radius = (kernel.low + kernel.high) / 2, (kernel.high - kernel.low) / 2
     positive, negative = np.maximum(centre, 0), np.minimum(centre, 0)
-    spread = intervals.magnitude(data) @ radius
+    spread = intervals.magnitude(data) @ radius if radius.any() else np.zeros(())
     low = data.low @ positive + data.high @ negative - spread
     high = data.high @ positive + data.low @ negative + spread
     size = intervals.magnitude(data) @ np.abs(centre) + spread
