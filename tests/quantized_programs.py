@@ -104,7 +104,9 @@ def write_quantized_tflite(rng: np.random.Generator, path: Path, *, ends_in_code
             inputs.append(results[second])
         if table == "MaximumMinimumOptions":
             scale = scales[first]
-        results.append(file.add(code, inputs, file.tensor((None, parameters), "int8", scale), version, kind=table))
+        options = {"fusedActivationFunction": int(rng.integers(4))} if code in ("ADD", "SUB", "MUL") else {}
+        output = file.tensor((None, parameters), "int8", scale)
+        results.append(file.add(code, inputs, output, version, kind=table, **options))
         scales.append(scale)
     if ends_in_codes:
         return file.save(path, results[-1:])

@@ -38,17 +38,20 @@ class Program:
     Attributes:
         limit: inputs are cut off here; infinite for no limit.
         layers: (word, weights...), see `random_program`.
+        fused: sums and products among the steps end in a ReLU.
         steps: (word, operands); an operand is the place of an earlier result, 0 being the logits, or a float constant.
     """
 
     limit: float
+    fused: bool = False
     layers: list[tuple[Any, ...]] = field(default_factory=list)
     steps: list[tuple[str, tuple[int | float, ...]]] = field(default_factory=list)
 
 
 def random_program(rng: np.random.Generator) -> Program:
     """Convolutions, pooling, Dense, and up to eight elementwise steps that reuse each other's results."""
-    program = Program(float(rng.choice([1.0, 30.0, 1e4, 1e20, np.inf], p=[0.3, 0.3, 0.2, 0.1, 0.1])))
+    limit = float(rng.choice([1.0, 30.0, 1e4, 1e20, np.inf], p=[0.3, 0.3, 0.2, 0.1, 0.1]))
+    program = Program(limit, fused=rng.integers(4) == 0)
     rows, channels = ROWS, COLUMNS
     for _ in range(rng.integers(0, 3)):
         filters = int(rng.integers(1, 4))
@@ -127,7 +130,9 @@ def write_tflite(program: Program, path: Path) -> Path:
             results.append(file.add("EXP", [cut], file.tensor(shape), kind="ExpOptions"))
         else:
             (_, code, table, _, _) = next(entry for entry in ELEMENTWISE if entry[0] == word)
-            results.append(file.add(code, keys, file.tensor((None, channels)), kind=table))
+            fuses = code in ("ADD", "SUB", "MUL") and len(keys) == 2 and program.fused
+            options = {"fusedActivationFunction": RELU} if fuses else {}
+            results.append(file.add(code, keys, file.tensor((None, channels)), kind=table, **options))
     return file.save(path, results[-1:])
 
 
@@ -174,7 +179,9 @@ def write_onnx(program: Program, path: Path) -> Path:
             results.append(file.add("Exp", [file.add("Min", keys)]))
         else:
             (_, _, _, code, _) = next(entry for entry in ELEMENTWISE if entry[0] == word)
-            results.append(file.add(code, keys))
+            result = file.add(code, keys)
+            fuses = code in ("Add", "Sub", "Mul") and program.fused
+            results.append(file.add("Relu", [result]) if fuses else result)
     return file.save(path, results[-1:], channels)
 
 

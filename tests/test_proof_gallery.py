@@ -1,7 +1,7 @@
 """The judge is judged: right files pass with the bound they really have, wrong files of every kind are refused.
 
-Files come from real conversions. The wrong ones are made by the project's own exporter with another head in place of the
-strictly positive softplus, by the TensorFlow converter's own quantization, or by changing bytes of a right file by hand.
+Files come from real conversions. The wrong ones are made by the project's own exporter with another head in place of
+the strictly positive softplus, by the TensorFlow converter's own quantization, or by changing a right file by hand.
 """
 
 from __future__ import annotations

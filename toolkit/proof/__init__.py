@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from toolkit.proof.verdict import Proof
 
+# What the rules run into where an operation lacks an operand, or holds sizes that no runtime would take.
+MALFORMED = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, AssertionError, MemoryError)
+
 
 def prove(path: Path) -> Proof:
     """Bounds of every output of a TFLite or ONNX file, for all finite inputs; the file is read, never run.
@@ -17,7 +20,7 @@ def prove(path: Path) -> Proof:
     Returns:
         The verdict: `passed` where every output is proved finite and at least the smallest normal number.
     Raises:
-        ModelError: no such file, or one that cannot be read as a model with one input.
+        ModelError: no such file, or one that cannot be read as a model with one input, or is malformed.
     """
     from toolkit.errors import ModelError
     from toolkit.proof.verdict import judge
@@ -32,13 +35,19 @@ def prove(path: Path) -> Proof:
         raise ModelError(
             f"{path}: cannot be read ({error.strerror}). Export the model: toolkit export --format all"
         ) from error
-    if path.suffix == ".tflite":
-        from toolkit.proof.tflite import read_tflite
+    try:
+        if path.suffix == ".tflite":
+            from toolkit.proof.tflite import read_tflite
 
-        return judge(path, read_tflite(path, content))
-    from toolkit.proof.onnx import read_onnx
+            return judge(path, read_tflite(path, content))
+        from toolkit.proof.onnx import read_onnx
 
-    return judge(path, read_onnx(path, content))
+        return judge(path, read_onnx(path, content))
+    except MALFORMED as error:
+        reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise ModelError(
+            f"{path}: damaged: its operations do not fit each other ({reason}). Export the model again."
+        ) from error
 
 
 __all__ = ["prove"]

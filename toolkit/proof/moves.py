@@ -48,8 +48,7 @@ def move(operation: Operation, operands: Sequence[Value | None], targets: Sequen
     if batched and not structure.keeps_batch(operation.kind, batched[0].shape, sizes, [low.shape for low in lows]):
         raise Unsupported("mixes the datasets of a batch")
     model = replace(moved[0], sizes=any(operand.sizes for operand in moved))
-    results = [Bounds(low, high) for low, high in zip(lows, highs, strict=True)]
-    return [model.with_bounds(_activated(operation, bounds, model)) for bounds in results]
+    return [model.with_bounds(Bounds(low, high)) for low, high in zip(lows, highs, strict=True)]
 
 
 def choose(operation: Operation, operands: Sequence[Value], target: Tensor) -> Value:

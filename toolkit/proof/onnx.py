@@ -5,7 +5,7 @@ The module shares its name with the library; only absolute imports are used, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +70,12 @@ def read_onnx(path: Path, content: bytes) -> Graph:
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, MemoryError) as error:
         raise ModelError(f"{path}: a damaged ONNX file ({error}). Export the model again.") from error
     _check_order(path, operations, tensors)
-    for operation in operations:
-        for key in operation.outputs:
-            tensors.setdefault(key, Tensor(key))
     outputs = tuple(value.name for value in model.graph.output)
-    if any(output not in tensors for output in outputs):
+    made = {key for operation in operations for key in operation.outputs}
+    if not made.issuperset(outputs):
         raise ModelError(f"{path}: damaged: an output is made by no operation. Export the model again.")
+    declared = {value.name: _input(value).shape for value in model.graph.output}
+    tensors |= {key: Tensor(key, shape=declared.get(key, ())) for key in made - tensors.keys()}
     kept = tuple(operation for operation in operations if operation.code != "Constant" or operation.problem)
     return Graph("onnx", tensors, kept, inputs[0], outputs)
 
@@ -125,9 +125,7 @@ def _operation(index: int, node: Any, tensors: dict[str, Tensor]) -> Operation:
 
     attributes: Attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     code = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
-    inputs, outputs = tuple(node.input), tuple(node.output)
-    while inputs and not inputs[-1]:
-        inputs = inputs[:-1]
+    inputs, outputs = (_given(names) for names in (node.input, node.output))
     if code == "Constant":
         value = _constant_of(attributes)
         if value is not None:
@@ -139,6 +137,12 @@ def _operation(index: int, node: Any, tensors: dict[str, Tensor]) -> Operation:
     kind, known = reader(attributes, inputs)
     problem = "" if kind else "no rule for this form of it"
     return Operation(index, code, kind, inputs, outputs, known, problem=problem)
+
+
+def _given(names: Sequence[str]) -> tuple[str, ...]:
+    """Without the absent ones at the end."""
+    last = max((place for place, name in enumerate(names) if name), default=-1)
+    return tuple(names[: last + 1])
 
 
 def _constant_of(attributes: Attributes) -> np.ndarray | None:

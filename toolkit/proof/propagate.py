@@ -36,13 +36,19 @@ class Bounded:
     open_batch: bool
 
 
-def propagate(graph: Graph) -> Bounded:
-    """Bounds of every tensor, for all finite inputs."""
+def propagate(graph: Graph, datasets: Bounds | None = None) -> Bounded:
+    """Bounds of every tensor.
+
+    Args:
+        datasets: bounds of the input (batch, rows, columns); all finite numbers by default.
+    """
     source = graph.tensors[graph.input]
     open_batch = source.shape[0] is None
     shape = (OPEN_BATCH if open_batch else source.shape[0] or 1, *(size or 1 for size in source.shape[1:]))
     values = {key: constant_value(tensor) for key, tensor in graph.tensors.items() if tensor.constant is not None}
     values[graph.input] = _all_finite(source, shape)
+    if datasets is not None:
+        values[graph.input] = values[graph.input].with_bounds(datasets)
     batched = _batched(graph)
     programs = pieces.find_programs(graph, batched)
     program_of = {operation.index: source for source, program in programs.items() for operation in program}

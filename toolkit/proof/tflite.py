@@ -38,6 +38,7 @@ DTYPES = {
     16: "uint16",
 }
 ACTIVATIONS = {0: "", 1: "relu", 2: "relu1", 3: "relu6"}
+FUSES = ("add", "sub", "mul", "div", "conv", "matmul", "max_pool", "average_pool")  # CONCATENATION ignores its own
 
 Attributes = Mapping[str, Any]
 
@@ -134,7 +135,7 @@ def _operation(index: int, code: str, operator: Any) -> Operation:
         inputs = inputs[::-1]  # the only one whose axis comes first
     kind, attributes = reader(options, inputs)
     fused = getattr(options, "fusedActivationFunction", 0)
-    if fused not in ACTIVATIONS:
+    if fused not in ACTIVATIONS or (fused and kind not in FUSES):
         return Operation(index, code, "", inputs, outputs, problem="no rule for its fused activation")
     return Operation(index, code, kind, inputs, outputs, attributes, ACTIVATIONS[fused])
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from toolkit.errors import ModelError
+from toolkit.proof import intervals
 from toolkit.proof.dots import DOTS
 from toolkit.proof.elementwise import RULES
 from toolkit.proof.graph import FLOATS, INTEGER_RANGE, Graph
@@ -15,6 +17,8 @@ from toolkit.proof.intervals import ARITHMETICS, FLOAT32, Bounds
 from toolkit.proof.propagate import Bounded, propagate
 from toolkit.proof.reasons import reasons
 from toolkit.proof.values import reals
+
+LARGEST_INPUT = 1 << 24  # numbers a dataset; a damaged size must not take all memory
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,9 @@ def judge(path: Path, graph: Graph) -> Proof:
             f"{path}: its input {source.name} is {source.dtype or 'of another type'} ({sizes}); "
             "a proof needs numbers (batch, rows, columns) with fixed rows and columns. Export the model again."
         )
+    numbers = math.prod(size or 1 for size in source.shape)
+    if numbers > LARGEST_INPUT:
+        raise ModelError(f"{path}: takes {numbers:,} numbers a dataset, at most {LARGEST_INPUT:,} are proved.")
     with np.errstate(all="ignore"):  # infinities are results here, and are looked for
         bounded = propagate(graph)
         columns = [_columns(bounded, key) for key in graph.outputs]
@@ -91,7 +98,8 @@ def _columns(bounded: Bounded, key: str) -> Bounds:
     """Bounds of each column of a tensor (batch, columns), over the batch; of the whole of it in other shapes."""
     value = bounded.values.get(key)
     if value is None:
-        return Bounds(np.array([-np.inf]), np.array([np.inf]))
+        declared = bounded.graph.tensors[key].shape
+        return intervals.unknown(((declared[1] if len(declared) == 2 else None) or 1,))
     bounds = reals(value)
     count = bounds.low.shape[1] if bounds.low.ndim == 2 else 1
     return Bounds(bounds.low.reshape(-1, count).min(axis=0), bounds.high.reshape(-1, count).max(axis=0))
