@@ -73,7 +73,7 @@ def _largest_magnitude(network: Network, magnitude: float) -> float:
                 gain = np.abs(layer.kernel.astype(np.float64)).sum(axis=axes).max()
                 magnitude = magnitude * float(gain) + _largest(layer.bias)
             case Activation():
-                magnitude = 1.0 if layer.name in ("tanh", "sigmoid") else max(1.0, layer.alpha) * magnitude + 1.0
+                magnitude = 1.0 if layer.name in ("tanh", "sigmoid") else max(1.0, abs(layer.alpha)) * magnitude + 1.0
             case Pooling1D() if layer.reduce == "average":
                 largest = max(largest, magnitude * layer.size)
             case GlobalPooling1D() if layer.reduce == "average":

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from toolkit.spec import INPUT_NAME, OUTPUT_NAME, Spec, file_name
 
 COMPARED_DATASETS = 32
 COMPARED_SEED = 0
-WHERE_KERAS_IS_RIGHT = 1e-6  # softplus(-13.8); far below it Keras's own softplus loses digits and then is 0
+WHERE_KERAS_IS_RIGHT = 1e-30  # softplus(-69); below -87 Keras's own softplus is 0
 TOLERANCE = 1e-3  # of the largest estimate of a parameter; a misread layer is off by its own size
 TOLERANCE_IN_HALF = 5e-2  # where Keras itself computes in float16 or bfloat16
 
@@ -47,7 +49,8 @@ def _convert(request: dict[str, Any]) -> list[dict[str, Any]]:
     spec = Spec(request["rows"], tuple(request["columns"]), tuple(request["parameters"]))
     stage.write_text(f"reading {keras_file.name}", encoding="utf-8")
     model, network = read_network(keras_file, spec)
-    limit = input_limit(network)
+    with _about(keras_file):
+        limit = input_limit(network)
     function = build_function(network, limit)
     _compare(model, function, network, keras_file)
     save_weights(network, directory / WEIGHTS_FILE, keras_file)
@@ -58,11 +61,21 @@ def _convert(request: dict[str, Any]) -> list[dict[str, Any]]:
     for format, precision in request["wanted"]:
         path = directory / file_name(format, precision)
         stage.write_text(f"writing {path.name} ({format}, {precision})", encoding="utf-8")
-        content = to_tflite(function, precision) if format == "tflite" else to_onnx(function, precision)
+        with _about(path):
+            content = to_tflite(function, precision) if format == "tflite" else to_onnx(function, precision)
         path.write_bytes(content)
         facts = {"input_limit": limit}
         converted.append({"path": str(path), "format": format, "precision": precision, "facts": facts})
     return converted
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Begin the message of an error with the file that it is about."""
+    try:
+        yield
+    except ExportError as error:
+        raise ExportError(f"{path}: {error}") from error
 
 
 def _compare(model: Any, function: Any, network: Network, path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import io
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ from export.worker import main as run_worker
 from toolkit.errors import ExportError, MissingExtra
 from toolkit.reference import load_reference
 from toolkit.runtime import load
+from toolkit.spec import Spec
 
 
 @pytest.fixture(scope="module")
@@ -142,11 +145,47 @@ def test_convert_says_how_to_install_what_is_missing(
         convert(network.keras_file, network.spec, FILES, tmp_path)
 
 
+def work(monkeypatch: pytest.MonkeyPatch, keras_file: Path, spec: Spec, directory: Path) -> dict[str, Any]:
+    """The worker's answer, in this process."""
+    answer = directory / "answer.json"
+    request = {
+        "keras_file": str(keras_file),
+        "rows": spec.rows,
+        "columns": spec.columns,
+        "parameters": spec.parameters,
+        "wanted": [("onnx", "float16")],
+        "datasets": None,
+        "directory": str(directory),
+        "answer": str(answer),
+        "stage": str(directory / "stage"),
+    }
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
+    run_worker()
+    content: dict[str, Any] = json.loads(answer.read_text())
+    return content
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (7e4, "model.float16.onnx: MatMul/b:0 holds 7e+04, beyond the largest half-precision number"),
+        (1e30, "model.keras: the weights are so large that inputs of 2^30 overflow float32. Normalize the inputs"),
+        (np.nan, "model.keras: kernel of a Dense layer is not finite. Train the network again."),
+    ],
+)
+def test_worker_names_the_file_that_has_weights_it_cannot_export(
+    weight: float, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import keras
+
+    head = keras.layers.Dense(1, activation="softplus", kernel_initializer=keras.initializers.Constant(weight))
+    keras.Sequential([keras.Input((2, 1)), keras.layers.Flatten(), head]).save(tmp_path / "model.keras")
+    error = work(monkeypatch, tmp_path / "model.keras", spec_of(2, 1, 1), tmp_path)["error"]
+    assert error.startswith(f"{tmp_path}/{message}")
+
+
 def test_worker_refuses_a_graph_that_differs_from_keras(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As if a layer were misread: here every leaky_relu becomes a relu."""
-    import io
-    import json
-
     import export.graph
 
     real = export.graph._activate
@@ -158,19 +197,6 @@ def test_worker_refuses_a_graph_that_differs_from_keras(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(export.graph, "_activate", misread)
     network = example("causal")
-    request = {
-        "keras_file": str(network.keras_file),
-        "rows": network.spec.rows,
-        "columns": network.spec.columns,
-        "parameters": network.spec.parameters,
-        "wanted": [],
-        "datasets": None,
-        "directory": str(tmp_path),
-        "answer": str(tmp_path / "answer.json"),
-        "stage": str(tmp_path / "stage"),
-    }
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
-    run_worker()
-    error = json.loads((tmp_path / "answer.json").read_text())["error"]
+    error = work(monkeypatch, network.keras_file, network.spec, tmp_path)["error"]
     assert "the graph to convert differs from Keras by" in error
     assert not (tmp_path / "weights.npz").exists()

@@ -51,6 +51,13 @@ def test_input_limit_starts_afresh_behind_a_bounded_activation() -> None:
     assert input_limit(bounded) == 2.0**100
 
 
+@pytest.mark.parametrize("slope", [1e4, -1e4])
+def test_input_limit_counts_a_steep_slope_below_zero(slope: float) -> None:
+    flat, steep = dense_network(1e20), (Activation("leaky_relu", slope),)
+    ratio = input_limit(flat) / input_limit(Network((1, 1), 1, (*flat.layers, *steep)))
+    assert ratio in (2.0**13, 2.0**14)
+
+
 def test_input_limit_refuses_weights_that_leave_no_room() -> None:
     with pytest.raises(ExportError, match=r"the weights are so large that inputs of 2\^30 overflow float32. Normalize"):
         input_limit(dense_network(1e29))
