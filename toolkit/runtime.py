@@ -41,7 +41,8 @@ def load(path: Path | str, *, threads: int = 1, kernels: str = "default") -> Pre
         kernels: one of KERNELS for the file's ending, or 'default' for its first.
     Raises:
         ModelError: no such file, another ending, or content that is damaged or no such model. The function itself
-            raises InputError for an array of another shape.
+            raises InputError for an array of another shape, and ModelError where the engine fails or gives anything
+            but one float32 estimate per dataset and parameter.
     """
     path = Path(path)
     if path.suffix not in KERNELS:
@@ -61,8 +62,12 @@ def load(path: Path | str, *, threads: int = 1, kernels: str = "default") -> Pre
     except (ModelError, MissingExtra):
         raise
     except Exception as error:  # each engine has exceptions of its own, some derive from nothing narrower
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise ModelError(f"{path}: not a usable {path.suffix[1:]} model ({reason}). Export it again.") from error
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: Exception) -> ModelError:
+    reason = str(error).strip().partition("\n")[0].rstrip(".")
+    return ModelError(f"{path}: not a usable {path.suffix[1:]} model ({reason}). Export it again.")
 
 
 def _load_litert(path: Path, threads: int, kernels: str) -> Predict:
@@ -81,6 +86,8 @@ def _load_litert(path: Path, threads: int, kernels: str) -> Predict:
             batch = BATCH
             interpreter.resize_tensor_input(model_input["index"], [batch, rows, columns])
         interpreter.allocate_tensors()
+    if model_input["dtype"] is not np.float32:  # writing into its memory would make integers of the datasets
+        raise ValueError(f"takes {model_input['dtype'].__name__} datasets, not float32")
     parameters = int(model_output["shape"][-1])
     # Views of the engine's own memory: one copy in, one out. A view may not be held while it runs.
     inputs, outputs = interpreter.tensor(model_input["index"]), interpreter.tensor(model_output["index"])
@@ -90,7 +97,7 @@ def _load_litert(path: Path, threads: int, kernels: str) -> Predict:
         interpreter.invoke()
         return outputs()
 
-    return _in_batches(run, batch, (rows, columns), parameters)
+    return _in_batches(path, run, batch, (rows, columns), parameters)
 
 
 def _load_onnx(path: Path, threads: int, kernels: str) -> Predict:
@@ -107,6 +114,7 @@ def _load_onnx(path: Path, threads: int, kernels: str) -> Predict:
     batch, rows, columns = model_input.shape
     names = [model_output.name]
     return _in_batches(
+        path,
         lambda datasets: session.run(names, {model_input.name: datasets})[0],
         batch if isinstance(batch, int) else BATCH,
         (rows, columns),
@@ -125,11 +133,26 @@ def _load_keras(path: Path) -> Predict:
 
     network: Any = keras.saving.load_model(path, compile=False)
     _, rows, columns = network.input_shape
-    return _in_batches(network.predict_on_batch, KERAS_BATCH, (rows, columns), network.output_shape[-1])
+    return _in_batches(path, network.predict_on_batch, KERAS_BATCH, (rows, columns), network.output_shape[-1])
 
 
-def _in_batches(run: RunBatch, size: int, shape: tuple[int, int], parameters: int) -> Predict:
+def _in_batches(path: Path, run: RunBatch, size: int, shape: tuple[int, int], parameters: int) -> Predict:
     """`run`, which takes exactly `size` datasets, for any number of them; the last batch is padded with zeros."""
+    if not all(isinstance(number, int) and number > 0 for number in (size, *shape, parameters)):
+        raise ValueError(f"takes datasets of shape {shape} and gives {parameters} estimates: not whole numbers above 0")
+
+    def run_one(datasets: FloatArray) -> FloatArray:
+        try:
+            estimates = run(datasets)
+        except Exception as error:  # as above
+            raise _unusable(path, error) from error
+        # Assigned as it is, another shape would be broadcast: one dataset's estimates given to all.
+        if estimates.shape != (size, parameters) or estimates.dtype != np.float32:
+            raise ModelError(
+                f"{path}: gives {estimates.dtype} estimates of shape {estimates.shape} for {size} datasets, "
+                f"not float32 {(size, parameters)}. Export it again."
+            )
+        return estimates
 
     def predict(datasets: FloatArray) -> FloatArray:
         datasets = np.asarray(datasets, np.float32)
@@ -139,11 +162,11 @@ def _in_batches(run: RunBatch, size: int, shape: tuple[int, int], parameters: in
         estimates = np.empty((len(datasets), parameters), np.float32)
         whole = len(datasets) // size * size
         for begin in range(0, whole, size):
-            estimates[begin : begin + size] = run(datasets[begin : begin + size])
+            estimates[begin : begin + size] = run_one(datasets[begin : begin + size])
         if left := len(datasets) - whole:
             padded = np.zeros((size, *shape), np.float32)
             padded[:left] = datasets[whole:]
-            estimates[whole:] = run(padded)[:left]
+            estimates[whole:] = run_one(padded)[:left]
         return estimates
 
     return predict
