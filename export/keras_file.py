@@ -43,7 +43,7 @@ NOTHING_AT_INFERENCE = (
 MODULES = ("keras.initializers", "keras.regularizers", "keras.constraints")
 MARKERS = ("__keras_tensor__", "__tuple__", "__numpy__", "__tensor__")
 LAST = "The last layer must be Dense({parameters}, activation='softplus'): it is what makes every estimate positive."
-AGAIN = "Put softplus there and train on from these weights: toolkit train DATASETS --parameters {names} --start-from {path}"
+AGAIN = "Put softplus there and train on from these weights: toolkit train DATASETS --parameters {} --start-from {}"
 
 
 def read_network(path: Path, spec: Spec) -> tuple[Any, Network]:
@@ -55,26 +55,44 @@ def read_network(path: Path, spec: Spec) -> tuple[Any, Network]:
         ExportError: not a .keras file, code inside it, an unsupported layer, more than one path, another shape than
             `spec`, or a last layer that is not Dense(parameters, softplus).
     """
+    model = load_network(path)
+    return model, translate_network(model, spec, path)
+
+
+def load_network(path: Path) -> Any:
+    """The keras.Model alone, whatever its shapes and its last layer are.
+
+    Raises:
+        ExportError: not a .keras file, code inside it, an unsupported layer, or more than one path.
+    """
     config = _read_config(path)
     _refuse_foreign_code(config, path)
-    names = list(_chain(config, path))
+    _check_chain(config, path)
     import keras
 
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # whatever Keras raises on a damaged file, the way out is the same
         raise ExportError(f"{path}: Keras cannot load it ({_first_line(error)}). Save the network again.") from error
+
+
+def translate_network(model: Any, spec: Spec, path: Path) -> Network:
+    """A network from `load_network` as plain arrays.
+
+    Args:
+        path: the file that the errors name.
+    Raises:
+        ExportError: an option of a layer that is not supported, another shape than `spec`, or a last layer that is not
+            Dense(parameters, softplus).
+    """
     shape = _check_input(model, spec, path)
     layers: list[Layer] = []
-    for outer in names:
-        found = model
-        for name in outer:
-            found = found.get_layer(name)
+    for layer in _computing_layers(model):
         try:
-            shape = _add(layers, shape, translate(found, shape))
+            shape = _add(layers, shape, translate(layer, shape))
         except Unsupported as reason:
-            raise ExportError(f"{path}: layer {found.name!r} ({type(found).__name__}) {reason}.") from reason
-    return model, Network(spec.shape, len(spec.parameters), _without_softplus(layers, spec, path))
+            raise ExportError(f"{path}: layer {layer.name!r} ({type(layer).__name__}) {reason}.") from reason
+    return Network(spec.shape, len(spec.parameters), _without_softplus(layers, spec, path))
 
 
 def _read_config(path: Path) -> Config:
@@ -203,7 +221,7 @@ def _without_softplus(layers: list[Layer], spec: Spec, path: Path) -> tuple[Laye
     if len(layers) < 2 or layers[-1] != Activation("softplus") or not isinstance(layers[-2], Dense):
         found = layers[-1] if layers else None
         what = f"{found.name} activation" if isinstance(found, Activation) else "linear layer"
-        again = AGAIN.format(names=",".join(spec.parameters), path=path)
+        again = AGAIN.format(",".join(spec.parameters), path)
         raise ExportError(f"{path}: ends in a {what}. {last}\n{again}")
     shape: Shape = spec.shape
     for layer in layers:

@@ -209,10 +209,11 @@ def test_read_network_refuses_a_missing_file(tmp_path: Path) -> None:
     ("last", "ends"), [("linear", "a linear layer"), ("sigmoid", "a sigmoid activation"), ("relu", "a relu activation")]
 )
 def test_read_network_refuses_a_last_layer_that_is_not_softplus(last: str, ends: str, tmp_path: Path) -> None:
-    message = refusal(save(network_of(last=last), tmp_path))
-    assert message == (
+    path = save(network_of(last=last), tmp_path)
+    assert refusal(path) == (
         f"ends in {ends}. The last layer must be Dense(3, activation='softplus'): "
-        "it is what makes every estimate positive."
+        "it is what makes every estimate positive.\nPut softplus there and train on from these weights: "
+        f"toolkit train DATASETS --parameters parameter0,parameter1,parameter2 --start-from {path}"
     )
 
 
