@@ -70,9 +70,61 @@ def test_read_manifest_refuses_another_schema_version(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"schema_version": 1}', '{"schema_version": 1, "input": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"schema_version": 1}', '{"schema_version": 1, "input": 3}', "[" * 100_000, "\udcff\x00"]
+)
 def test_read_manifest_refuses_what_is_no_manifest(tmp_path: Path, text: str) -> None:
-    (tmp_path / "manifest.json").write_text(text)
+    (tmp_path / "manifest.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ModelError, match="not a manifest this toolkit can read"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.tflite", "/etc/x.tflite", "a/b.tflite", "..", ".", "", ".tflite", "model.onnx", "x.tflite/", None, 3]
+)
+def test_read_manifest_refuses_a_file_that_is_not_in_its_directory(tmp_path: Path, name: object) -> None:
+    (tmp_path.parent / "x.tflite").write_bytes(b"out of bounds")
+    write_manifest(tmp_path, dataclasses.replace(MANIFEST, files=(entry("model.float32.tflite", "tflite", "float32"),)))
+    content = json.loads((tmp_path / "manifest.json").read_text())
+    content["files"][0]["file"] = name
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=r"manifest.json: not a manifest .*(no tflite file in this directory|names)"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("input", "rows"), 0),
+        (("input", "rows"), "200"),
+        (("input", "columns"), "ab"),
+        (("input", "columns"), ["a", "a"]),
+        (("input", "columns"), []),
+        (("input", "columns"), [["a"]]),
+        (("parameters", 0, "name"), None),
+        (("parameters", 0, "wrong"), 1),
+        (("parameters",), []),
+        (("files", 0, "relative_error"), []),
+        (("files", 0, "relative_error"), {"v": {"median": "small", "p99": 0, "max": 0}}),
+        (("files", 0, "lower_bound"), {"v": "1e-38"}),
+        (("files", 0, "lower_bound"), [1e-38]),
+        (("files", 0, "sha256"), None),
+        (("files", 0, "bytes"), "3"),
+        (("files", 0, "precision"), "float8"),
+        (("files",), {"file": 1}),
+        (("training",), None),
+    ],
+)
+def test_read_manifest_refuses_a_value_of_another_kind(
+    tmp_path: Path, place: tuple[str | int, ...], value: object
+) -> None:
+    write_manifest(tmp_path, MANIFEST)
+    content = json.loads((tmp_path / "manifest.json").read_text())
+    target = content
+    for key in place[:-1]:
+        target = target[key]
+    target[place[-1]] = value
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(ModelError, match="not a manifest this toolkit can read"):
         read_manifest(tmp_path)
 

@@ -15,6 +15,7 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 KERAS_FILE = "model.keras"
 WEIGHTS_FILE = "weights.npz"  # the trained weights for the float64 forward pass, written by `export`
+ADVERSARIAL_FILE = "adversarial.npz"  # datasets that make the estimates small, found by `export`
 CALIBRATION_FILE = "calibration.parquet"
 FORMAT_ORDER = ("tflite", "onnx")  # files[] and every table list the formats in this order, the most precise file first
 PRECISION_ORDER = ("float32", "float16", "int8", "integer")
@@ -98,7 +99,8 @@ def read_manifest(directory: Path) -> Manifest:
     """The manifest of a model directory.
 
     Raises:
-        ModelError: no directory, no manifest, another schema version, or a key that is missing.
+        ModelError: no directory, no manifest, another schema version, a key that is missing or of another type, or a
+            file named that is not in the directory itself.
     """
     path = directory / MANIFEST
     if not path.is_file():
@@ -114,9 +116,11 @@ def read_manifest(directory: Path) -> Manifest:
                 f"{path}: schema version {version}, this toolkit reads {SCHEMA_VERSION}. Update the toolkit."
             )
         return _from_json(content)
-    except (ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}). Change its permissions.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
-            f"{path}: not a manifest this toolkit can read ({error!r}). Export the model again."
+            f"{path}: not a manifest this toolkit can read ({error!r:.200}). Export the model again."
         ) from error
 
 
@@ -171,11 +175,13 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
 
 
 def _from_json(content: dict[str, Any]) -> Manifest:
+    if not isinstance(content["input"]["columns"], list):
+        raise ValueError("columns that are no list")  # the letters of a text would do as names
     files = [
         ModelFile(**{**file, "relative_error": {k: RelativeError(**v) for k, v in file["relative_error"].items()}})
         for file in content["files"]
     ]
-    return Manifest(
+    manifest = Manifest(
         rows=content["input"]["rows"],
         columns=tuple(content["input"]["columns"]),
         column_ranges=tuple(Range(**each) for each in content["input"]["ranges"]),
@@ -184,3 +190,32 @@ def _from_json(content: dict[str, Any]) -> Manifest:
         files=tuple(sorted(files, key=_file_order)),
         versions=content["versions"],
     )
+    _check(manifest)
+    return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    """What is used as a path, a name or a size must be one: a manifest may come from anywhere.
+
+    Raises:
+        ValueError: it says which value is none.
+    """
+    if not (isinstance(manifest.rows, int) and manifest.rows > 0):
+        raise ValueError(f"rows {manifest.rows!r}")
+    names = {"columns": manifest.columns, "parameters": manifest.spec.parameters}
+    for key, values in {**names, "files": tuple(entry.file for entry in manifest.files)}.items():
+        if not all(isinstance(value, str) and value for value in values) or len(set(values)) < len(values):
+            raise ValueError(f"{key} {values!r}: not different names")
+    if not manifest.columns or not manifest.parameters:
+        raise ValueError("no columns or no parameters")
+    for entry in manifest.files:
+        if Path(entry.file).name != entry.file or Path(entry.file).suffix != f".{entry.format}":
+            raise ValueError(f"file {entry.file!r}: no {entry.format} file in this directory")
+        numbers = [
+            *entry.lower_bound.values(),
+            *(each for error in entry.relative_error.values() for each in vars(error).values()),
+        ]
+        if not isinstance(entry.sha256, str) or not all(
+            isinstance(each, int | float) for each in [entry.bytes, *numbers]
+        ):
+            raise ValueError(f"file {entry.file!r}: evidence that is no number")
