@@ -39,6 +39,21 @@ def test_rows_progress_estimates_the_time_left(
     ]
 
 
+def test_rows_progress_counts_each_epoch_for_itself(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 10.0, 12.0, 20.0])
+    monkeypatch.setattr("toolkit.progress.time.monotonic", lambda: next(clock))
+    with rows_progress("train", unit="steps") as report:
+        report(100, 100)
+        report(1, 100)
+        report(50, 100)
+    assert capsys.readouterr().err.splitlines() == [
+        "train: 100 of 100 steps, 10 steps/s",
+        "train: 50 of 100 steps, 5 steps/s, 10 s left",
+    ]
+
+
 def test_rows_progress_says_nothing_when_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     with rows_progress("score", quiet=True) as report:
         report(3000, 3000)

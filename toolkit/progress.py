@@ -49,18 +49,31 @@ def _live(label: str, unit: str) -> Iterator[Report]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(label, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        last = 0
+
+        def report(done: int, total: int) -> None:
+            nonlocal last
+            if done < last:  # the next epoch: speed and time left are its own
+                progress.reset(task)
+            last = done
+            progress.update(task, completed=done, total=total)
+
+        yield report
 
 
 def _plain(label: str, unit: str) -> Report:
-    begun = last = time.monotonic()
+    begun = shown = time.monotonic()
+    last = 0
 
     def report(done: int, total: int) -> None:
-        nonlocal last
+        nonlocal begun, shown, last
         now = time.monotonic()
-        if done < total and now - last < PLAIN_LINE_SECONDS:
+        if done < last:  # the next epoch: speed and time left are its own
+            begun = shown
+        last = done
+        if done < total and now - shown < PLAIN_LINE_SECONDS:
             return
-        last = now
+        shown = now
         speed = done / max(now - begun, 1e-9)
         left = f", {(total - done) / speed:,.0f} s left" if speed and done < total else ""
         print(f"{label}: {done:,} of {total:,} {unit}, {speed:,.0f} {unit}/s{left}", file=sys.stderr)
