@@ -21,8 +21,7 @@ ADVERSARIAL_FILE = "adversarial.npz"
 STARTS = 16  # real datasets that a parameter's descent begins from: those with its smallest estimates
 LOOKED_THROUGH = 512  # datasets to choose them from
 KEPT = 2  # of each parameter and kind: 19 kB for three parameters and datasets of 200 x 2
-STEPS_INSIDE, STEPS_BEYOND = 40, 40
-FIRST_STEP, LAST_STEP = 0.25, 0.005  # of a column's range
+STEPS = np.geomspace(0.25, 0.005, 40)  # of the range that a column may take
 
 Datasets = NDArray[np.float32]
 
@@ -30,9 +29,9 @@ Datasets = NDArray[np.float32]
 def save_adversarial(model: Any, spec: Spec, real: Datasets, limit: float, path: Path, keras_file: Path) -> None:
     """Descend towards each parameter's smallest logit from real datasets, and write adversarial.npz.
 
-    Twice for each parameter: `inside` the ranges of the real columns, where inputs look like those of practice, and from
-    there on with growing steps until the input limit. Signs of the gradient give the direction, so that neither its
-    scale nor that of a column matters; what is kept is the best of all steps.
+    Twice for each parameter: `inside` the ranges of the real columns, where inputs look like those of practice, and
+    from there on between the input limits. Signs of the gradient give the direction, so that neither its scale nor
+    that of a column matters; what is kept is the best of all steps.
 
     Args:
         model: the keras.Model, one chain of layers that ends in softplus.
@@ -41,17 +40,16 @@ def save_adversarial(model: Any, spec: Spec, real: Datasets, limit: float, path:
     The file holds `datasets` float32 (probes, rows, columns), `parameters` int64 (probes,), the index of the one to be
     made small, `inside` bool (probes,), and `keras_sha256` of the file that the network is from.
     """
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()  # the same network and datasets give the same probes
     low, high = real.min(axis=(0, 1)), real.max(axis=(0, 1))
     parameters = len(spec.parameters)
     towards = np.repeat(np.arange(parameters), min(STARTS, len(real)))
     starts = _smallest(model, real, parameters)
-    spread = (high - low).astype(np.float64)
-    inside_steps = [spread * size for size in np.geomspace(FIRST_STEP, LAST_STEP, STEPS_INSIDE)]
-    inside, inside_logits = _descend(model, starts, towards, low, high, inside_steps)
-    first = np.maximum(spread, 1.0)
-    beyond_steps = [first * (limit / first) ** power for power in np.linspace(0, 1, STEPS_BEYOND)]
+    inside, inside_logits = _descend(model, starts, towards, low, high)
     ends = np.full_like(low, -limit), np.full_like(high, limit)
-    beyond, beyond_logits = _descend(model, inside, towards, *ends, [2 * step for step in beyond_steps])
+    beyond, beyond_logits = _descend(model, inside, towards, *ends)
     found, targets, kinds = [], [], []
     for parameter in range(parameters):
         (mine,) = np.nonzero(towards == parameter)
@@ -78,14 +76,13 @@ def _smallest(model: Any, real: Datasets, parameters: int) -> Datasets:
 
 
 def _descend(
-    model: Any, starts: Datasets, towards: NDArray[Any], low: Any, high: Any, steps: list[NDArray[np.float64]]
+    model: Any, starts: Datasets, towards: NDArray[Any], low: NDArray[Any], high: NDArray[Any]
 ) -> tuple[Datasets, NDArray[np.float32]]:
     """The best dataset on the way from each start, and its logit.
 
     Args:
         towards: (starts,), index of the parameter whose logit is made small.
         low, high: float32 (columns,), never left.
-        steps: float64 (columns,) each.
     """
     import tensorflow as tf
 
@@ -101,12 +98,13 @@ def _descend(
 
     here = np.clip(starts, low, high)
     best, best_logit = here, np.full(len(here), np.inf, np.float32)
-    for step in [*steps, np.zeros_like(steps[-1])]:  # the last only looks where the one before has led
+    for step in [*STEPS, 0.0]:  # the last only looks where the one before has led
         logit, slope = (value.numpy() for value in logit_and_slope(tf.constant(here)))
         better = logit < best_logit
         best = np.where(better[:, None, None], here, best)
         best_logit = np.where(better, logit, best_logit)
-        here = np.clip(here - step * np.sign(np.nan_to_num(slope)), low, high).astype(np.float32)
+        move = step * (high.astype(np.float64) - low) * np.sign(np.nan_to_num(slope))
+        here = np.clip(here - move, low, high).astype(np.float32)
     return best, best_logit
 
 

@@ -30,8 +30,11 @@ class Copied:
 def copying(source: Path, damage: Callable[[Path], None] = lambda path: None):
     """A converter that brings files of another model directory, damaged on the way."""
 
-    def convert(keras_file: Path, spec: Spec, wanted: Sequence[tuple[str, str]], directory: Path) -> list[Copied]:
-        shutil.copy(source / "weights.npz", directory)
+    def convert(
+        keras_file: Path, spec: Spec, wanted: Sequence[tuple[str, str]], directory: Path, datasets: Path
+    ) -> list[Copied]:
+        for name in ("weights.npz", "adversarial.npz"):
+            shutil.copy(source / name, directory)
         brought = []
         for format, precision in wanted:
             path = Path(shutil.copy(source / f"model.{precision}.{format}", directory))

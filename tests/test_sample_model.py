@@ -42,14 +42,14 @@ def test_sample_model_is_complete_and_under_two_megabytes() -> None:
 
 
 def test_sample_model_passes_verify_within_the_bars_of_export() -> None:
-    for verdict in verify(MODEL):
+    for verdict in verify(MODEL).verdicts:
         assert verdict.passed, verdict.failures
         bar = {"float32": 5e-5, "float16": 1e-2}.get(verdict.precision)
         assert bar is None or max(error.max for error in verdict.relative_error.values()) <= bar
 
 
 def test_sample_model_passes_verify_on_real_response_times() -> None:
-    for verdict in verify(MODEL, [SAMPLES / "response_times.parquet"]):
+    for verdict in verify(MODEL, [SAMPLES / "response_times.parquet"]).verdicts:
         assert verdict.passed, verdict.failures
 
 

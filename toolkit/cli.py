@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -44,6 +45,25 @@ class Names(click.ParamType):  # type: ignore[type-arg]  # generic since click 8
         if "" in names or len(set(names)) < len(names):
             self.fail(f"{value!r} is not a list of different names. Write them as v,a,t0.", param, ctx)
         return names
+
+
+class Gate(click.ParamType):  # type: ignore[type-arg]
+    """The largest relative error that passes, of one precision and statistic: `float16:max=0.01`."""
+
+    name = "gate"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str, float]:
+        found = re.fullmatch(r"(\w+):(median|p99|max)=(inf|\d*\.?\d+(?:e-?\d+)?)(%?)", str(value))
+        if not found or found[1] not in PRECISIONS:
+            self.fail(
+                f"{value!r} is not PRECISION:STATISTIC=NUMBER, like float16:max=0.01 or float16:p99=0.1%. "
+                f"Precisions: {', '.join(PRECISIONS)}; statistics: median, p99, max.",
+                param,
+                ctx,
+            )
+        return found[1], found[2], float(found[3]) / (100 if found[4] else 1)
 
 
 class Boundary(click.Group):
@@ -180,19 +200,35 @@ def export_command(
 @model_option
 @click.argument("datasets", nargs=-1, type=file)
 @column_option
+@click.option(
+    "--gate",
+    "gates",
+    type=Gate(),
+    multiple=True,
+    metavar="PRECISION:STATISTIC=ERROR",
+    help="Another largest relative error that passes: float16:max=0.01, float16:p99=0.1%. Repeatable.",
+)
 @json_option
-def verify_command(model: Path, datasets: tuple[Path, ...], column: str | None, as_json: bool) -> None:
-    """Prove, probe and compare every exported file; exit code 1 when one fails."""
-    from toolkit.tables import print_json, print_verdicts
-    from toolkit.verification import verify
+def verify_command(
+    model: Path,
+    datasets: tuple[Path, ...],
+    column: str | None,
+    gates: tuple[tuple[str, str, float], ...],
+    as_json: bool,
+) -> None:
+    """Prove, probe and compare every exported file; exit code 1 when one fails.
 
-    verdicts = verify(model, datasets, column=column)
-    passed = all(verdict.passed for verdict in verdicts)
+    Compares on DATASETS, Parquet files, or on the model's calibration datasets.
+    """
+    from toolkit.tables import print_json, print_verdicts
+    from toolkit.verification import changed_gates, verify
+
+    verification = verify(model, datasets, column=column, gates=changed_gates(gates))
     if as_json:
-        print_json({"passed": passed, "files": [verdict.to_json() for verdict in verdicts]})
+        print_json(verification.to_json())
     else:
-        print_verdicts(verdicts)
-    sys.exit(0 if passed else 1)
+        print_verdicts(verification.verdicts)
+    sys.exit(0 if verification.passed else 1)
 
 
 @main.command("batch-predict")

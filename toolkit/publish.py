@@ -7,12 +7,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from toolkit.errors import ExportError
 from toolkit.files import sha256_of, sync
-from toolkit.manifest import KERAS_FILE, WEIGHTS_FILE, Manifest, ModelFile, read_manifest, write_manifest
+from toolkit.manifest import (
+    ADVERSARIAL_FILE,
+    CALIBRATION_FILE,
+    KERAS_FILE,
+    WEIGHTS_FILE,
+    Manifest,
+    ModelFile,
+    read_manifest,
+    write_manifest,
+)
 from toolkit.metadata import write_metadata
 from toolkit.spec import FORMATS, Spec
-from toolkit.verification import Judge, Verdict
+from toolkit.verification import Judge, Verdict, datasets_to_compare_on
 
 
 class Converted(Protocol):
@@ -28,7 +39,7 @@ class Converted(Protocol):
     def facts(self) -> dict[str, object]: ...
 
 
-Convert = Callable[[Path, Spec, Sequence[tuple[str, str]], Path], Sequence[Converted]]
+Convert = Callable[[Path, Spec, Sequence[tuple[str, str]], Path, Path], Sequence[Converted]]
 
 
 def publish(
@@ -48,7 +59,8 @@ def publish(
         directory: the model directory.
         formats, precisions: every combination is exported.
         convert: the exporter. It is handed in because a judge does not import the one it judges.
-        calibration: datasets to judge parity on; the model directory's own by default.
+        calibration: datasets to judge parity on, and to make adversarial ones from; the model directory's own by
+            default.
         say: told each file once it is published.
     Raises:
         ModelError: the directory holds no trained network.
@@ -58,13 +70,16 @@ def publish(
     keras_file = directory / KERAS_FILE
     if not keras_file.is_file():
         raise ExportError(f"{keras_file}: not there. Train the network again with `toolkit train`.")
+    datasets = datasets_to_compare_on(manifest.spec, [calibration or directory / CALIBRATION_FILE])
     wanted = [(format, precision) for format in FORMATS if format in formats for precision in precisions]
     published, refused = [], []
     with tempfile.TemporaryDirectory(dir=directory, prefix=".export-") as folder:
         staging = Path(folder)
-        converted = convert(keras_file, manifest.spec, wanted, staging)
-        (staging / WEIGHTS_FILE).replace(directory / WEIGHTS_FILE)
-        judge = Judge(manifest, directory, [calibration] if calibration else ())
+        np.save(staging / "datasets.npy", datasets)
+        converted = convert(keras_file, manifest.spec, wanted, staging, staging / "datasets.npy")
+        for name in (WEIGHTS_FILE, ADVERSARIAL_FILE):
+            (staging / name).replace(directory / name)
+        judge = Judge(manifest.spec, directory, datasets)
         for file in converted:
             verdict = judge(file.path, file.precision)
             if not verdict.passed:

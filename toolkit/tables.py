@@ -57,16 +57,17 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> None:
             verdict.file,
             "passed" if verdict.passed else "FAILED",
             _each(verdict.lower_bound) if verdict.proved else "not proved",
-            _each(verdict.minimum_probed),
-            _each(verdict.minimum_seen),
-            _largest(verdict.relative_error),
+            _each(verdict.minimum_probed) or "not run",
+            _each(verdict.minimum_seen) or "not run",
+            _largest(verdict.relative_error) or "not run",
             style=None if verdict.passed else "red",
         )
     console = _console()
     console.print(table)
     for verdict in verdicts:
         for failure in verdict.failures:
-            console.print(f"{verdict.file}: {failure}", style="red", markup=False, highlight=False)
+            # Whole lines, however long: they are searched for and copied.
+            console.print(f"{verdict.file}: {failure}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_summary(summary: Summary) -> None:
@@ -81,7 +82,9 @@ def print_summary(summary: Summary) -> None:
             f"{file['rows_checked']:,}",
             ", ".join(f"{name} {value:.4g}" for name, value in file["minimum"].items()),
             str(file["violations"]),
-            ", ".join(f"{name} {value:.1e}" for name, value in differences.items()) if any(differences.values()) else "-",
+            ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
+            if any(differences.values())
+            else "-",
         )
     console.print(table)
     speed = result["rows_in"] / max(result["seconds"], 1e-9)
@@ -122,5 +125,3 @@ def _each(values: Mapping[str, float]) -> str:
 
 def _largest(errors: Mapping[str, RelativeError]) -> str:
     return ", ".join(f"{name} {error.max:.1e}" for name, error in errors.items())
-
-

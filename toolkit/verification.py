@@ -1,15 +1,16 @@
-"""Is every output of a file positive, and right? Proof, probes and parity, for `verify` and before publishing."""
+"""Is every estimate of a file positive, and right? Proof, probes and parity, for `verify` and before publishing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from toolkit.contained import open_child
 from toolkit.datasets import read_datasets
 from toolkit.errors import ModelError, ToolkitError
 from toolkit.manifest import (
@@ -20,25 +21,42 @@ from toolkit.manifest import (
     check_unchanged,
     read_manifest,
 )
-from toolkit.probes import extreme_inputs
+from toolkit.probes import WITHIN_RANGES, Probes, extreme_inputs, stored_adversarial
 from toolkit.proof import prove
-from toolkit.reference import load_reference
-from toolkit.runtime import KERNELS, load
-from toolkit.spec import SMALLEST_NORMAL_FLOAT32
+from toolkit.reference import load_logits
+from toolkit.runtime import KERNELS
+from toolkit.spec import SMALLEST_NORMAL_FLOAT32, Spec
+from toolkit.trials import Trial, try_file
 
-# The largest relative error that passes, by precision; float files are gated on their worst dataset, since nothing but
-# rounding separates them from the truth.
-GATES: Mapping[str, Mapping[str, float]] = {
+if TYPE_CHECKING:
+    from toolkit.proof.verdict import Proof
+    from toolkit.spec import FloatArray
+
+Gates = Mapping[str, Mapping[str, float]]
+
+# The largest relative error that passes, by precision and statistic. Float files are gated on their worst dataset:
+# nothing but rounding separates them from the truth.
+GATES: Gates = {
     "float32": {"max": 1e-4},
     "float16": {"max": 2e-2},
     "int8": {"median": 1e-2, "p99": 5e-2},
     "integer": {"median": 1e-2, "p99": 5e-2},
 }
+STATISTICS = ("median", "p99", "max")
+
+DATASETS = "datasets"  # the kind of those whose estimates are compared
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is known of one file; `passed` when nothing failed."""
+    """What is known of one file; `passed` when nothing failed.
+
+    Attributes:
+        lower_bound, minimum_probed, minimum_seen, relative_error: by parameter; empty where it did not come to that.
+        relative_error: the largest of each statistic over the kernel sets.
+        proof: None where the file could not be read.
+        trials: one for each kernel set that could be run to the end.
+    """
 
     file: str
     format: str
@@ -49,115 +67,150 @@ class Verdict:
     minimum_seen: dict[str, float]
     relative_error: dict[str, RelativeError]
     failures: tuple[str, ...]
+    proof: Proof | None = None
+    trials: tuple[Trial, ...] = ()
 
     @property
     def passed(self) -> bool:
         return not self.failures
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "failures": list(self.failures), "passed": self.passed}
+        """The object that `verify --json` prints; a number that is NaN or infinite is null."""
+        return {
+            "file": self.file,
+            "format": self.format,
+            "precision": self.precision,
+            "passed": self.passed,
+            "proved": self.proved,
+            "lower_bound": _finite(self.lower_bound),
+            "minimum_probed": _finite(self.minimum_probed),
+            "minimum_seen": _finite(self.minimum_seen),
+            "relative_error": {name: _finite(asdict(error)) for name, error in self.relative_error.items()},
+            "failures": list(self.failures),
+        }
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The verdicts on every exported file of a model directory, and what they were judged by.
+
+    Attributes:
+        sources: the files that the compared datasets are from.
+        datasets: how many there were.
+        logits: smallest and largest true logit of each parameter over them.
+        logits_within_ranges: over the adversarial inputs within the ranges of real ones.
+    """
+
+    model: Path
+    manifest: Manifest
+    gates: Gates
+    sources: tuple[Path, ...]
+    datasets: int
+    logits: dict[str, tuple[float, float]]
+    logits_within_ranges: dict[str, tuple[float, float]]
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(verdict.passed for verdict in self.verdicts)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"passed": self.passed, "files": [verdict.to_json() for verdict in self.verdicts]}
 
 
 class Judge:
     """Judges files of one model against the float64 forward pass of its trained weights, over the same datasets."""
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        directory: Path,
-        datasets: Sequence[Path] = (),
-        *,
-        column: str | None = None,
-        gates: Mapping[str, Mapping[str, float]] = GATES,
-    ) -> None:
+    def __init__(self, spec: Spec, directory: Path, datasets: FloatArray, *, gates: Gates = GATES) -> None:
         """
         Args:
-            directory: where weights.npz is.
-            datasets: Parquet files to compare on; the directory's calibration set by default.
+            directory: where weights.npz and adversarial.npz are.
+            datasets: float32 (datasets, rows, columns), at least one.
+        Raises:
+            ModelError: either is absent, or not of this network.
         """
-        self.spec, self.gates = manifest.spec, gates
-        sources = list(datasets) or [directory / CALIBRATION_FILE]
-        self.datasets = np.concatenate([read_datasets(source, self.spec, column=column) for source in sources])
-        if not len(self.datasets):
-            raise ModelError(f"{', '.join(map(str, sources))}: no datasets to compare on.")
-        self.probes = extreme_inputs(self.spec, self.datasets)
-        self.truth = load_reference(directory)(self.datasets)
+        self.spec, self.gates = spec, gates
+        true_logits = load_logits(directory)
+        self.datasets = Probes(DATASETS, datasets, tuple(f"dataset {index}" for index in range(len(datasets))))
+        self.probes = (extreme_inputs(spec, datasets), *stored_adversarial(directory, spec))
+        logits = true_logits(datasets)
+        self.truth = np.logaddexp(0.0, logits)
+        self.logits = _ranges(spec, logits)
+        within = next(probes for probes in self.probes if probes.kind == WITHIN_RANGES)
+        self.logits_within_ranges = _ranges(spec, true_logits(within.datasets))
 
     def __call__(self, path: Path, precision: str) -> Verdict:
-        """The verdict on one file. A file that cannot even be read has failed; it raises nothing."""
+        """The verdict on one file. One that cannot be read, or that crashes a runtime, has failed; nothing is raised.
+
+        The file is proved and run in a child process of its own: it shares none with a file that was before it.
+        """
         failures: list[str] = []
+        proof: Proof | None = None
+        trials: list[Trial] = []
         names = self.spec.parameters
-        lower: dict[str, float] = {}
-        probed, seen = (np.full(len(names), np.inf) for _ in range(2))
-        errors: dict[str, RelativeError] = {}
-        proved = False
         try:
-            proof = prove(path)
-            proved = proof.passed
-            failures += [f"not proved: {failure}" for failure in proof.failures]
-            lower = dict(zip(names, map(float, proof.lower), strict=True))
-            for kernels in KERNELS[path.suffix]:
-                predict = load(path, kernels=kernels)
-                for label, inputs, minimum in (("probe", self.probes, probed), ("dataset", self.datasets, seen)):
-                    outputs = predict(inputs)
-                    failures += self._not_positive(outputs, label, kernels)
-                    np.minimum(minimum, outputs.min(axis=0), out=minimum)
-                for name, error in self._relative_error(outputs).items():
-                    known = errors.get(name)
-                    errors[name] = error if known is None or not error.max <= known.max else known
-            failures += self._over_gates(errors, precision)
+            with open_child() as child:
+                proof = child.call(prove, path, where=path.name)
+                if len(proof.lower) != len(names):
+                    raise ModelError(f"gives {len(proof.lower)} estimates for {len(names)} parameters.")
+                failures += [f"not proved: {failure}" for failure in proof.failures]
+                required = max(proof.required, SMALLEST_NORMAL_FLOAT32)
+                for kernels in KERNELS[path.suffix]:
+                    trial = try_file(child, path, kernels, names, self.probes, self.datasets, self.truth, required)
+                    trials.append(trial)
+                    failures += trial.failures
         except ToolkitError as error:
             failures.append(str(error))
+        lower = dict(zip(names, proof.lower, strict=False)) if proof else {}
+        probed = self._smallest(trials, [probes.kind for probes in self.probes])
+        seen = self._smallest(trials, [DATASETS])
+        errors = _worst(names, trials)
+        failures += _below_the_bound(lower, probed, seen)
+        failures += self._over_gates(errors, precision)
         return Verdict(
             file=path.name,
             format=path.suffix[1:],
             precision=precision,
-            proved=proved,
+            proved=proof is not None and proof.passed,
             lower_bound=lower,
-            minimum_probed=dict(zip(names, map(float, probed), strict=True)),
-            minimum_seen=dict(zip(names, map(float, seen), strict=True)),
+            minimum_probed=probed,
+            minimum_seen=seen,
             relative_error=errors,
             failures=tuple(failures),
+            proof=proof,
+            trials=tuple(trials),
         )
 
-    def _not_positive(self, outputs: NDArray[np.float32], label: str, kernels: str) -> list[str]:
-        good = np.isfinite(outputs) & (outputs >= SMALLEST_NORMAL_FLOAT32)  # NaN fails both
-        if good.all():
-            return []
-        row, index = (int(i) for i in np.argwhere(~good)[0])
-        return [f"{label} {row} gives {self.spec.parameters[index]} = {outputs[row, index]:g} with {kernels} kernels."]
-
-    def _relative_error(self, outputs: NDArray[np.float32]) -> dict[str, RelativeError]:
-        relative = np.abs(outputs - self.truth) / self.truth
-        return {
-            name: RelativeError(float(np.median(each)), float(np.quantile(each, 0.99)), float(each.max()))
-            for name, each in zip(self.spec.parameters, relative.T, strict=True)
-        }
+    def _smallest(self, trials: Sequence[Trial], kinds: Sequence[str]) -> dict[str, float]:
+        minima = [trial.minimum[kind] for trial in trials for kind in kinds if kind in trial.minimum]
+        return dict(zip(self.spec.parameters, np.min(minima, axis=0).tolist(), strict=True)) if minima else {}
 
     def _over_gates(self, errors: Mapping[str, RelativeError], precision: str) -> list[str]:
         return [
-            f"{kind} relative error of {name} is {getattr(error, kind):.2g}, the gate for {precision} is {gate:g}."
+            f"{statistic} relative error of {name} is {getattr(error, statistic):.2g}, "
+            f"the gate for {precision} is {gate:g}."
             for name, error in errors.items()
-            for kind, gate in self.gates[precision].items()
-            if not getattr(error, kind) <= gate
+            for statistic, gate in self.gates[precision].items()
+            if not getattr(error, statistic) <= gate
         ]
 
 
 def verify(
-    model: Path = Path("model"),
-    datasets: Sequence[Path] = (),
+    model: Path | str = Path("model"),
+    datasets: Sequence[Path | str] = (),
     *,
     column: str | None = None,
-    gates: Mapping[str, Mapping[str, float]] = GATES,
-) -> tuple[Verdict, ...]:
+    gates: Gates = GATES,
+) -> Verification:
     """The verdict on every exported file of a model directory, in the manifest's order. Needs no TensorFlow.
 
     Args:
         model: the model directory.
-        datasets: Parquet files whose outputs are looked at; the model's calibration set by default.
+        datasets: Parquet files whose estimates are looked at; the model's calibration set by default.
         gates: largest relative error that passes, by precision and statistic (median, p99, max).
     Raises:
-        ModelError: no model, no exported file, or weights.npz that is not of this network.
+        ModelError: no model, no exported file, or weights.npz or adversarial.npz that are not of this network.
+        InputError: datasets that cannot be read.
     """
     model = Path(model)
     manifest = read_manifest(model)
@@ -165,9 +218,77 @@ def verify(
         raise ModelError(f"{model}: no exported file to verify. Export first: toolkit export --format all")
     if not (model / WEIGHTS_FILE).is_file():
         raise ModelError(f"{model / WEIGHTS_FILE}: not there, so there is no truth to compare with. Export again.")
-    judge = Judge(manifest, model, [Path(path) for path in datasets], column=column, gates=gates)
+    sources = tuple(Path(path) for path in datasets) or (model / CALIBRATION_FILE,)
+    compared = datasets_to_compare_on(manifest.spec, sources, column=column)
+    judge = Judge(manifest.spec, model, compared, gates=gates)
     verdicts = []
     for entry in manifest.files:
-        path = check_unchanged(model, entry)
-        verdicts.append(judge(path, entry.precision))
-    return tuple(verdicts)
+        try:
+            verdicts.append(judge(check_unchanged(model, entry), entry.precision))
+        except ModelError as error:
+            verdicts.append(
+                Verdict(entry.file, entry.format, entry.precision, False, {}, {}, {}, {}, failures=(str(error),))
+            )
+    return Verification(
+        model=model,
+        manifest=manifest,
+        gates=gates,
+        sources=sources,
+        datasets=len(compared),
+        logits=judge.logits,
+        logits_within_ranges=judge.logits_within_ranges,
+        verdicts=tuple(verdicts),
+    )
+
+
+def changed_gates(changes: Iterable[tuple[str, str, float]]) -> Gates:
+    """The usual gates with some set otherwise, each (precision, statistic, largest relative error)."""
+    gates = {precision: dict(each) for precision, each in GATES.items()}
+    for precision, statistic, largest in changes:
+        gates[precision][statistic] = largest
+    return gates
+
+
+def datasets_to_compare_on(spec: Spec, sources: Sequence[Path], *, column: str | None = None) -> FloatArray:
+    """All datasets of Parquet files, float32 (datasets, rows, columns).
+
+    Raises:
+        InputError: a file that cannot be read, or a row that is no dataset of `spec`.
+        ModelError: no dataset in any of them.
+    """
+    datasets = np.concatenate([read_datasets(source, spec, column=column) for source in sources])
+    if not len(datasets):
+        raise ModelError(f"{', '.join(map(str, sources))}: no datasets to compare on.")
+    return datasets
+
+
+def _worst(names: Sequence[str], trials: Sequence[Trial]) -> dict[str, RelativeError]:
+    """The largest of each statistic over kernel sets; NaN wins."""
+    if not trials:
+        return {}
+    each = np.array(
+        [[[getattr(error, one) for one in STATISTICS] for error in trial.relative_error] for trial in trials]
+    )
+    return {name: RelativeError(*row) for name, row in zip(names, each.max(axis=0).tolist(), strict=True)}
+
+
+def _below_the_bound(lower: Mapping[str, float], *minima: Mapping[str, float]) -> list[str]:
+    """What a runtime gave below what was proved: then the proof, or what it assumes of the runtime, is wrong."""
+    return [
+        f"{name} = {minimum[name]:.3g} is below the proved bound {lower[name]:.3g}: the proof is wrong; report it."
+        for minimum in minima
+        for name in minimum
+        if minimum[name] < lower[name]
+    ]
+
+
+def _ranges(spec: Spec, values: np.ndarray) -> dict[str, tuple[float, float]]:
+    return {
+        name: (float(each.min()), float(each.max()))
+        for name, each in zip(spec.parameters, values.T, strict=True)
+        if each.size
+    }
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -1,0 +1,118 @@
+"""One exported file on trial: what it gives in one kernel set, computed in a process that it can take down with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.contained import Child
+from toolkit.errors import ModelError
+from toolkit.manifest import RelativeError
+from toolkit.runtime import load
+
+if TYPE_CHECKING:
+    from toolkit.probes import Probes
+    from toolkit.spec import FloatArray, Predict
+
+PIECE = 4096  # datasets sent to the child at once: 6.5 MB of 200 x 2
+
+# Relative errors are counted in these bins, ten a decade: the first holds all below, the last all above, and NaN.
+BIN_EDGES = np.concatenate([[0.0], np.logspace(-9, 2, 111), [np.inf]])
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a file gave in one kernel set.
+
+    Attributes:
+        minimum: smallest estimate of each parameter, float64 (parameters,), by kind of input; NaN where one was.
+        relative_error: over the datasets compared, one for each parameter.
+        error_counts: int64 (parameters, bins) of BIN_EDGES.
+        failures: estimates that are not finite or too small, in words.
+    """
+
+    kernels: str
+    minimum: dict[str, NDArray[np.float64]]
+    relative_error: tuple[RelativeError, ...]
+    error_counts: NDArray[np.int64]
+    failures: tuple[str, ...]
+
+
+def try_file(
+    child: Child,
+    path: Path,
+    kernels: str,
+    parameters: Sequence[str],
+    probes: Sequence[Probes],
+    datasets: Probes,
+    truth: NDArray[np.float64],
+    required: float,
+) -> Trial:
+    """Run a file over probes and datasets.
+
+    Args:
+        datasets: those whose estimates are compared with `truth`, float64 (datasets, parameters).
+        required: the smallest estimate that passes.
+    Raises:
+        ModelError: the file cannot be run, ends its process, or gives another number of estimates.
+    """
+    minimum, failures = {}, []
+    for inputs in (*probes, datasets):
+        if not len(inputs.datasets):
+            continue
+        estimates = _run(child, path, kernels, inputs.datasets, len(parameters))
+        minimum[inputs.kind] = estimates.min(axis=0).astype(np.float64)
+        failures += _not_positive(estimates, inputs, parameters, kernels, required)
+    with np.errstate(all="ignore"):  # NaN and infinity are results here
+        relative = np.abs(estimates - truth) / truth
+        summary = tuple(
+            RelativeError(float(np.median(each)), float(np.quantile(each, 0.99)), float(each.max()))
+            for each in relative.T
+        )
+    return Trial(kernels, minimum, summary, _counted(relative), tuple(failures))
+
+
+def _run(child: Child, path: Path, kernels: str, datasets: FloatArray, parameters: int) -> FloatArray:
+    where = f"{path.name} with {kernels} kernels"
+    pieces = [
+        child.call(estimates_of, path, kernels, datasets[begin : begin + PIECE], where=where)
+        for begin in range(0, len(datasets), PIECE)
+    ]
+    estimates = np.concatenate(pieces)
+    if estimates.shape != (len(datasets), parameters):
+        raise ModelError(f"{path.name}: gives {estimates.shape[-1]} estimates for {parameters} parameters.")
+    return estimates
+
+
+def estimates_of(path: Path, kernels: str, datasets: FloatArray) -> FloatArray:
+    """What the child computes; the file stays loaded for the next call."""
+    return _loaded(path, kernels)(datasets)
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: Path, kernels: str) -> Predict:
+    return load(path, kernels=kernels)
+
+
+def _not_positive(
+    estimates: FloatArray, inputs: Probes, parameters: Sequence[str], kernels: str, required: float
+) -> list[str]:
+    good = np.isfinite(estimates) & (estimates >= required)  # NaN fails both
+    if good.all():
+        return []
+    row, index = (int(i) for i in np.argwhere(~good)[0])
+    count = int((~good).any(axis=1).sum())
+    others = f" (and {count - 1} more of {len(good)} {inputs.kind})" if count > 1 else ""
+    return [f"{parameters[index]} = {estimates[row, index]:.3g} for {inputs.names[row]}, {kernels} kernels{others}."]
+
+
+def _counted(relative: NDArray[np.float64]) -> NDArray[np.int64]:
+    known = np.nan_to_num(relative, nan=np.inf, posinf=np.inf)
+    places = np.minimum(np.searchsorted(BIN_EDGES, known, side="right") - 1, len(BIN_EDGES) - 2)
+    return np.stack([np.bincount(each, minlength=len(BIN_EDGES) - 1) for each in places.T])
