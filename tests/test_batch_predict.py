@@ -31,6 +31,13 @@ FILES = ("model.float32.tflite", "model.float16.tflite", "model.float32.onnx", "
 PREDICTED = [f"predicted_{name}" for name in NAMES]
 
 
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many shards of few rows, each in several batches."""
+    monkeypatch.setattr("toolkit.batch.shards.MAX_ROWS", 64)
+    monkeypatch.setattr("toolkit.batch.shards.READ_ROWS", 16)
+
+
 @pytest.fixture(scope="module")
 def datasets(small_datasets: Path, exported: Path) -> NDArray[np.float32]:
     """float32 (2000, 24, 2)."""
@@ -109,7 +116,7 @@ def test_batch_predict_checks_a_sample_that_holds_the_smallest_outputs(
     assert scoring["rows_checked"] == 2000
     smallest = estimates.argmin(axis=0)
     for file in others:
-        assert 20 <= file["rows_checked"] <= 20 + len(NAMES)
+        assert 20 + len(NAMES) < file["rows_checked"] <= 20 + len(NAMES) * 32, "the smallest of each of 32 shards"
         outputs = load(exported / file["file"])(datasets[smallest])
         assert all(file["minimum"][name] <= outputs[index, index] for index, name in enumerate(NAMES))
 
@@ -328,7 +335,7 @@ def test_batch_predict_names_the_input_it_cannot_use(
         ([good, longer], r"b\.parquet: no column holds datasets of 24 rows x \(time, signal\) columns"),
         ([good, differing], r"c\.parquet: column 'note' is int64, in .*a\.parquet it is absent"),
         ([flat], r"d\.parquet: column 'x' is a flat list of 24 x 2 numbers. Say how it lies: --order row"),
-        ([damaged], r"e\.parquet, row groups \[\d\]: damaged"),
+        ([damaged], r"e\.parquet, row groups? \d( to \d)?: damaged"),
         ([tmp_path / "none.parquet"], r"none\.parquet: no such file or folder"),
     ):
         with pytest.raises(InputError, match=message):
@@ -372,10 +379,10 @@ def test_batch_predict_bytes_depend_on_neither_workers_nor_output(
 def test_batch_predict_reports_progress_up_to_all_rows(
     tmp_path: Path, exported: Path, datasets: NDArray[np.float32]
 ) -> None:
-    path = write(tmp_path / "a.parquet", datasets[:300], row_group_size=50)
+    path = write(tmp_path / "a.parquet", datasets[:200])
     seen: list[tuple[int, int]] = []
     batch_predict(path, model=exported, check="off", report=lambda done, total: seen.append((done, total)))
-    assert seen == [(rows, 300) for rows in range(0, 301, 50)]
+    assert sorted(seen) == seen and seen[0] == (0, 200) and seen[-1] == (200, 200) and len(seen) == 5
 
 
 def test_batch_predict_leaves_evidence_in_the_output(

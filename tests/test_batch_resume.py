@@ -26,8 +26,13 @@ from toolkit.errors import OutputError
 from toolkit.files import sha256_of
 from toolkit.manifest import read_manifest
 
-SHARDS = 9
+SHARDS, SHARD_ROWS = 9, 30
 OUTPUT, REJECTED, WORK = "out.parquet", "out.rejected.parquet", "out.parquet.unfinished"
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolkit.batch.shards.MAX_ROWS", SHARD_ROWS)
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +43,11 @@ def datasets(small_datasets: Path, exported: Path) -> NDArray[np.float32]:
 
 @pytest.fixture
 def given(tmp_path: Path, datasets: NDArray[np.float32]) -> Path:
-    """270 datasets in nine row groups, two of them no datasets, one of those in the first."""
+    """270 datasets, which make nine shards; two are no datasets, one of those in the first shard."""
     lists: list[Any] = datasets[:270].tolist()
     lists[5], lists[200] = None, lists[200][:-1]
     table = pa.table({"id": np.arange(270), "x": pa.array(lists, pa.list_(pa.list_(pa.float32())))})
-    pq.write_table(table, tmp_path / "input.parquet", row_group_size=270 // SHARDS)
+    pq.write_table(table, tmp_path / "input.parquet", row_group_size=70)
     return tmp_path / "input.parquet"
 
 
@@ -69,7 +74,10 @@ def assert_finished(tmp_path: Path, undisturbed: tuple[str, str], summary: Summa
 
 KILLED = """
 import os, signal, sys
+import toolkit.batch.shards
 from toolkit.batch import batch_predict
+
+toolkit.batch.shards.MAX_ROWS = 30
 
 source, model, output, moment, when = sys.argv[1:]
 replace, seen = os.replace, 0

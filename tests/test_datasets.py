@@ -375,14 +375,21 @@ def test_open_parquet_names_a_file_that_is_absent_or_something_else(tmp_path: Pa
             pass
 
 
-def test_iter_batches_names_a_damaged_file(tmp_path: Path) -> None:
+def test_iter_batches_names_the_damaged_row_group(tmp_path: Path) -> None:
     path = write(tmp_path / "x.parquet", encode(np.repeat(DATASETS, 100, axis=0)), row_group_size=100)
+    offset = pq.read_metadata(path).row_group(9).column(0).data_page_offset
     content = bytearray(path.read_bytes())
-    content[2000:3000] = bytes(1000)
+    content[offset : offset + 200] = bytes(200)
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.parquet, row groups \[\d+\]: damaged \("):
-        for row_group in range(17):
-            list(iter_batches(path, None, [row_group], 64))
+    for batch_rows, groups in ((50, "row group 9"), (100, "row group 9"), (300, "row groups 9 to 11")):
+        read = 0
+        with pytest.raises(InputError, match=rf"x\.parquet, {groups}: damaged \("):
+            for batch in iter_batches(path, None, None, batch_rows):
+                read += len(batch)
+        assert read == 900, "what lies before is read"
+    with pytest.raises(InputError, match=r"x\.parquet, row group 9: damaged \("):
+        list(iter_batches(path, ["x"], [3, 9, 12], 50))
+    assert sum(len(batch) for batch in iter_batches(path, None, [3, 12], 60)) == 200
 
 
 def test_read_datasets_returns_every_dataset_or_names_the_row_that_is_none(tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 
 import pyarrow as pa
 
@@ -20,34 +21,27 @@ READ_ROWS = 1024  # rows a record batch
 
 @dataclass(frozen=True)
 class Shard:
-    """A range of rows in one row group of one file.
+    """A range of rows in one file, wherever its row groups end: some files have groups of a hundred rows.
 
     Attributes:
         index: its place among all shards, which is the order of the output.
         source: index of the file.
-        start, rows: the range inside the row group.
-        first_row: `source_row` of its first row, counted in the whole file.
+        first_row: `source_row` of its first row.
     """
 
     index: int
     source: int
-    row_group: int
-    start: int
-    rows: int
     first_row: int
+    rows: int
 
 
 def plan_shards(sources: Sequence[Source]) -> tuple[Shard, ...]:
-    """All rows of all files, in order. Depends on nothing but the footers and the shape of a dataset."""
+    """All rows of all files, in order. Depends on nothing but how many they are and the shape of a dataset."""
     shards: list[Shard] = []
     for index, source in enumerate(sources):
         size = shard_rows(source)
-        first_row = 0
-        for row_group, rows in enumerate(source.row_groups):
-            for start in range(0, rows, size):
-                count = min(size, rows - start)
-                shards.append(Shard(len(shards), index, row_group, start, count, first_row + start))
-            first_row += rows
+        for first_row in range(0, source.rows, size):
+            shards.append(Shard(len(shards), index, first_row, min(size, source.rows - first_row)))
     return tuple(shards)
 
 
@@ -60,39 +54,56 @@ def shard_rows(source: Source) -> int:
 def read_shards(sources: Sequence[Source], shards: Sequence[Shard]) -> Iterator[tuple[Shard, list[pa.RecordBatch]]]:
     """The rows of each shard, in order, with all columns of the file.
 
-    A row group is read once, from its beginning to the last shard wanted in it: a reader cannot start in its middle.
+    Row groups without a wanted row are not read. Of the others, rows before a wanted one are read and dropped: a reader
+    cannot start in the middle of a row group.
 
     Raises:
         InputError: the file is damaged, or holds fewer rows than its footer says.
     """
-    for (index, row_group), wanted in groupby(shards, lambda shard: (shard.source, shard.row_group)):
-        source = sources[index]
-        batches = iter_batches(source.name, None, [row_group], min(READ_ROWS, shard_rows(source)))
-        with closing(_RowGroup(batches, f"{source.name}, row group {row_group}")) as rows:
-            position = 0
-            for shard in wanted:
-                for _ in rows.next_rows(shard.start - position):
-                    pass
-                yield shard, list(rows.next_rows(shard.rows))
-                position = shard.start + shard.rows
+    for index, wanted in groupby(shards, lambda shard: shard.source):
+        yield from _read_source(sources[index], list(wanted))
 
 
-class _RowGroup:
-    """Record batches of one row group, cut wherever a shard ends."""
+def _read_source(source: Source, shards: Sequence[Shard]) -> Iterator[tuple[Shard, list[pa.RecordBatch]]]:
+    ends = list(accumulate(source.row_groups))
+    groups = [
+        range(bisect_right(ends, shard.first_row), bisect_left(ends, shard.first_row + shard.rows) + 1)
+        for shard in shards
+    ]
+    needed = sorted({group for covered in groups for group in covered})
+    sizes = [source.row_groups[group] for group in needed]
+    begins = dict(zip(needed, accumulate(sizes, initial=0), strict=False))  # among the rows of those needed
+    batches = iter_batches(source.name, None, needed, min(READ_ROWS, shard_rows(source)))
+    with closing(_Rows(source.name, batches)) as rows:
+        for shard, (group, *_) in zip(shards, groups, strict=True):
+            rows_before = shard.first_row - (ends[group] - source.row_groups[group])
+            rows.skip_to(begins[group] + rows_before)
+            yield shard, list(rows.take(shard.rows))
 
-    def __init__(self, batches: Generator[pa.RecordBatch], where: str) -> None:
-        self.batches, self.where = batches, where
+
+class _Rows:
+    """Record batches, cut wherever a shard ends."""
+
+    def __init__(self, name: str, batches: Generator[pa.RecordBatch]) -> None:
+        self.name, self.batches = name, batches
+        self.position = 0
         self.left: pa.RecordBatch | None = None
 
-    def next_rows(self, count: int) -> Iterator[pa.RecordBatch]:
+    def skip_to(self, position: int) -> None:
+        for _ in self.take(position - self.position):
+            pass
+
+    def take(self, count: int) -> Iterator[pa.RecordBatch]:
         """The next `count` rows."""
         while count > 0:
             batch = self.left if self.left is not None else next(self.batches, None)
             if batch is None:
-                raise InputError(f"{self.where}: ends {count:,} rows before its footer says. The file is damaged.")
+                raise InputError(f"{self.name}: ends {count:,} rows before its footer says. The file is damaged.")
+            taken = batch.slice(0, count)
             self.left = batch.slice(count) if batch.num_rows > count else None
-            count -= min(batch.num_rows, count)
-            yield batch.slice(0, batch.num_rows - (self.left.num_rows if self.left is not None else 0))
+            self.position += taken.num_rows
+            count -= taken.num_rows
+            yield taken
 
     def close(self) -> None:
         self.batches.close()

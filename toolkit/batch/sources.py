@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,8 +59,7 @@ def find_files(inputs: Iterable[str | Path]) -> list[str]:
             found.append(given)
             continue
         if os.path.isdir(given):
-            below = [os.path.join(folder, file) for folder, _, files in os.walk(given) for file in files]
-            names = [name for name in below if name.endswith(".parquet") and _is_input(os.path.relpath(name, given))]
+            names = [name for name in _files_below(given) if _is_input(os.path.relpath(name, given))]
         elif glob.has_magic(given):
             names = [name for name in glob.glob(given, recursive=True) if os.path.isfile(name) and _is_input(name)]
         else:
@@ -77,6 +76,22 @@ def find_files(inputs: Iterable[str | Path]) -> list[str]:
             )
         known[real] = name
     return found
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    """All *.parquet files in it and in the folders in it. Links are followed, to each folder once."""
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: cannot be searched ({error.strerror}).") from error
+
+    searched = set()
+    for here, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        folders.sort()  # which of two ways to the same folder is taken must not depend on the file system
+        if os.path.realpath(here) in searched:
+            folders.clear()
+            continue
+        searched.add(os.path.realpath(here))
+        yield from (os.path.join(here, file) for file in files if file.endswith(".parquet"))
 
 
 def _is_input(name: str) -> bool:

@@ -62,12 +62,25 @@ def iter_batches(
         absent = [name for name in wanted if name not in names]  # pyarrow would leave them out without a word
         if absent:
             raise InputError(f"{path}: no column {absent[0]!r}. It has: {', '.join(names)}.")
+        read = 0
         try:
             for batch in source.iter_batches(batch_rows, row_groups=row_groups, columns=wanted):
+                read += len(batch)
                 yield batch.select(wanted)
         except (OSError, pa.ArrowException) as error:
-            groups = "" if row_groups is None else f", row groups {list(row_groups)}"
-            raise InputError(f"{path}{groups}: damaged ({_first_line(error)}).") from error
+            groups = _groups_at(source.metadata, row_groups, read, read + batch_rows)
+            raise InputError(f"{path}, {groups}: damaged ({_first_line(error)}).") from error
+
+
+def _groups_at(metadata: pq.FileMetaData, row_groups: Sequence[int] | None, begin: int, end: int) -> str:
+    """`row group 3`, or `row groups 3 to 5`: where the rows begin..end of those that are read lie."""
+    position, found = 0, []
+    for group in range(metadata.num_row_groups) if row_groups is None else row_groups:
+        rows = metadata.row_group(group).num_rows
+        if position < end and begin < position + rows:
+            found.append(group)
+        position += rows
+    return f"row group {found[0]}" if len(found) == 1 else f"row groups {found[0]} to {found[-1]}"
 
 
 def layout_of_file(
