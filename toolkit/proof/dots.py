@@ -77,7 +77,9 @@ def _sums(operation: Operation, real: Bounds, parts: Sequence[Bounds | None], ax
         sums = linear.average_pool(real, attributes)
     else:
         sums = linear.batch_normalization(real, [part for part in parts if part is not None], attributes["epsilon"])
-    return Dot(channels_back(sums.exact, order), channels_back(Bounds(sums.size, sums.size), order).low, sums.terms)
+    size, divisor = (np.broadcast_to(side, sums.exact.low.shape) for side in (sums.size, sums.divisor))
+    size, divisor = channels_back(Bounds(size, divisor), order)
+    return Dot(channels_back(sums.exact, order), size, sums.terms, divisor)
 
 
 def _matmul(real: Bounds, parts: Sequence[Bounds | None], attributes: Mapping[str, Any]) -> Dot:

@@ -27,11 +27,13 @@ class Dot:
         exact: bounds of the sums in real arithmetic.
         size: sum of the products' absolute values, at most: no partial sum, in whatever order, is larger.
         terms: products in one sum, and the bias.
+        divisor: of a mean: the sum is divided by it at the end.
     """
 
     exact: Bounds
     size: Reals
     terms: int
+    divisor: Reals | float = 1.0
 
     def rounded(self, arithmetic: Arithmetic) -> Bounds:
         """What a kernel may give that adds the same products in any order, fused or not.
@@ -40,7 +42,7 @@ class Dot:
         product and each partial sum may also be flushed to 0.
         """
         growth = float(np.expm1((self.terms + 2) * np.log1p(arithmetic.step)))
-        error = growth * self.size + 2 * (self.terms + 1) * arithmetic.smallest_normal
+        error = growth * self.size / self.divisor + 2 * (self.terms + 1) * arithmetic.smallest_normal
         wide = intervals.rounded(Bounds(self.exact.low - error, self.exact.high + error), arithmetic, arithmetic.step)
         return intervals.forget(wide, ~(self.size + error <= arithmetic.largest))
 
@@ -110,15 +112,16 @@ def average_pool(data: Bounds, attributes: Mapping[str, Any]) -> Dot:
         raise Unsupported("a window holds padding only")
     sums = Bounds(*(_patches(side, window, attributes, 0.0).sum(axis=axes) for side in data))
     size = _patches(intervals.magnitude(data), window, attributes, 0.0).sum(axis=axes)
-    return Dot(Bounds(sums.low / inside, sums.high / inside), size, int(np.prod(window)) + 1)
+    return Dot(Bounds(sums.low / inside, sums.high / inside), size, int(np.prod(window)) + 1, inside)
 
 
 def mean(data: Bounds, axes: tuple[int, ...], keep: bool, divide: bool = True) -> Dot:
     """Mean, or sum, over axes. The size is that of the sum: it may overflow although the mean does not."""
     count = int(np.prod([data.low.shape[axis] for axis in axes]))
     size = intervals.magnitude(data).sum(axis=axes, keepdims=keep)
-    sums = Bounds(*(side.sum(axis=axes, keepdims=keep) / (count if divide else 1) for side in data))
-    return Dot(sums, size, count + 1)
+    divisor = float(count if divide else 1)
+    sums = Bounds(*(side.sum(axis=axes, keepdims=keep) / divisor for side in data))
+    return Dot(sums, size, count + 1, divisor)
 
 
 def batch_normalization(data: Bounds, operands: Sequence[Bounds], epsilon: float) -> Dot:

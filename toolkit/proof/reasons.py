@@ -65,7 +65,7 @@ def _outputs_without_input(bounded: Bounded) -> list[str]:
     return [
         f"output {tensors[key].name}: does not depend on the input"
         for key in bounded.graph.outputs
-        if key not in values or not values[key].batched
+        if key in values and not values[key].batched
     ]
 
 
@@ -78,6 +78,8 @@ def _reason(bounded: Bounded, output: str) -> str:
     graph = bounded.graph
     waiting, seen = [output], set[str]()
     last = graph.producer(output)
+    if output not in bounded.values:
+        return "nothing is known of it"
     while waiting:
         key = waiting.pop(0)
         operation = graph.producer(key)
