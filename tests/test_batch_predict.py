@@ -250,6 +250,26 @@ def test_batch_predict_sets_aside_rows_that_cannot_be_scored(
     assert repr(table["x"].to_pylist()) == repr(x.take(pa.array(sorted(reasons))).to_pylist())
 
 
+def test_batch_predict_sets_aside_rows_of_a_tensor_column_in_their_own_type(
+    tmp_path: Path, exported: Path, datasets: NDArray[np.float32], estimates: NDArray[np.float32]
+) -> None:
+    values = datasets[:100].copy()
+    values[70, 3, 0] = np.nan
+    storage = pa.FixedSizeListArray.from_arrays(values.ravel(), 48, mask=pa.array([row == 40 for row in range(100)]))
+    tensors = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float32(), [24, 2]), storage)
+    summary = batch_predict(
+        write(tmp_path / "a.parquet", tensors, copy=tensors), model=exported, column="x", check="off"
+    )
+    kept = np.delete(np.arange(100), [40, 70])
+    np.testing.assert_array_equal(predictions(summary.output), estimates[kept])
+    assert summary.rejected is not None
+    rejected, carried = pq.read_table(summary.rejected), pq.read_table(summary.output)
+    assert rejected["reason"].to_pylist() == ["null", "nan"]
+    assert rejected["x"].type == carried["copy"].type == tensors.type
+    np.testing.assert_array_equal(rejected["x"].combine_chunks().storage[1].values.to_numpy(), values[70].ravel())
+    np.testing.assert_array_equal(carried["copy"].combine_chunks().to_numpy_ndarray(), values[kept])
+
+
 def test_batch_predict_takes_rejected_rows_again_once_they_are_fixed(
     tmp_path: Path, exported: Path, datasets: NDArray[np.float32], estimates: NDArray[np.float32]
 ) -> None:

@@ -154,15 +154,18 @@ class _Run:
     scoring: ModelFile
 
     def finished_before(self, begun: float) -> Summary | None:
-        """The summary of this very run when its output is already there: it was stopped after its last step but one."""
+        """The summary of this very run when its output is there: it was stopped while it cleared up, or later."""
         evidence = read_evidence(self.paths.output) if self.paths.output.is_file() else None
         if evidence is None or evidence.get("run") != self.key.digest:
             return None
-        rejected = evidence["rows_rejected"]
-        if rejected and not self.paths.rejected.is_file():
-            return None
-        if not rejected:
-            self.paths.rejected.unlink(missing_ok=True)
+        if evidence["rows_rejected"]:
+            if (
+                not self.paths.rejected.is_file()
+                or pq.read_metadata(self.paths.rejected).num_rows != evidence["rows_rejected"]
+            ):
+                return None
+        elif unfinished_run(self.paths.work):
+            self.paths.rejected.unlink(missing_ok=True)  # of the output that was replaced
         clear(self.paths.work)
         return self._summary(evidence, begun)
 
