@@ -6,8 +6,6 @@ layers, custom layers and pickles are refused by name.
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,8 @@ from export.network import (
     ZeroPadding1D,
     output_shape,
 )
-from toolkit.errors import ExportError
+from toolkit.errors import ExportError, ModelError
+from toolkit.keras_zip import check_weights, read_keras_zip
 from toolkit.spec import Spec
 
 Config = dict[str, Any]
@@ -66,12 +65,18 @@ def load_network(path: Path) -> Any:
         ExportError: not a .keras file, code inside it, an unsupported layer, or more than one path.
     """
     config = _read_config(path)
-    _refuse_foreign_code(config, path)
-    _check_chain(config, path)
+    try:
+        _refuse_foreign_code(config, path)
+        _check_chain(config, path)
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise ExportError(f"{path}: its config.json is damaged ({error!r:.80}). Save the network again.") from error
     import keras
 
     try:
+        check_weights(path)
         return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except ModelError as error:
+        raise ExportError(str(error)) from error
     except Exception as error:  # whatever Keras raises on a damaged file, the way out is the same
         raise ExportError(f"{path}: Keras cannot load it ({_first_line(error)}). Save the network again.") from error
 
@@ -96,23 +101,15 @@ def translate_network(model: Any, spec: Spec, path: Path) -> Network:
 
 
 def _read_config(path: Path) -> Config:
-    if not path.is_file():
-        raise ExportError(f"{path}: not found. Train a network first: toolkit train.")
-    if not zipfile.is_zipfile(path):
-        raise ExportError(
-            f"{path}: not a .keras file (HDF5 files and pickles can hold code, and are refused). "
-            "Save the network with model.save('network.keras') in Keras 3."
-        )
     try:
-        with zipfile.ZipFile(path) as archive:
-            config: Config = json.loads(archive.read("config.json"))
-        if config["class_name"] not in CONTAINERS:
-            raise ExportError(
-                f"{path}: a {config['class_name']}, which runs code of its own. "
-                "Build the network as keras.Sequential or a functional keras.Model."
-            )
-    except (KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise ExportError(f"{path}: no network in it ({error}). Save the network again.") from error
+        config = read_keras_zip(path).config
+    except ModelError as error:
+        raise ExportError(str(error)) from error
+    if config.get("class_name") not in CONTAINERS:
+        raise ExportError(
+            f"{path}: a {config.get('class_name')}, which runs code of its own. "
+            "Build the network as keras.Sequential or a functional keras.Model."
+        )
     return config
 
 

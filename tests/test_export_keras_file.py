@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import zipfile
@@ -190,15 +191,39 @@ def test_read_network_refuses_another_zip_file(tmp_path: Path) -> None:
     path = tmp_path / "model.keras"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "no network")
-    assert "no network in it" in refusal(path)
+    assert "holds 'readme.txt', which is no part of a network" in refusal(path)
 
 
 def test_read_network_refuses_a_damaged_file(tmp_path: Path) -> None:
+    import h5py
+
+    empty = io.BytesIO()
+    h5py.File(empty, "w").close()
     path = save(network_of(), tmp_path)
-    damaged = tmp_path / "damaged.keras"
-    with zipfile.ZipFile(path) as source, zipfile.ZipFile(damaged, "w") as target:
-        target.writestr("config.json", source.read("config.json"))
-    assert "Keras cannot load it" in refusal(damaged)
+    for weights, said in ((None, "holds config.json, metadata.json, not"), (empty.getvalue(), "Keras cannot load it")):
+        damaged = tmp_path / "damaged.keras"
+        with zipfile.ZipFile(path) as source, zipfile.ZipFile(damaged, "w") as target:
+            for name in ("config.json", "metadata.json"):
+                target.writestr(name, source.read(name))
+            if weights is not None:
+                target.writestr("model.weights.h5", weights)
+        assert said in refusal(damaged)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: config["config"].pop("layers"),
+        lambda config: config["config"]["layers"].append(None),
+        lambda config: config["config"]["layers"][1].pop("config"),
+        lambda config: config["config"].update(layers={"a": 1}),
+    ],
+)
+def test_read_network_refuses_a_config_that_keras_did_not_write(
+    change: Callable[[dict[str, Any]], None], tmp_path: Path
+) -> None:
+    path = with_config(save(network_of(), tmp_path), change)
+    assert "its config.json is damaged" in refusal(path)
 
 
 def test_read_network_refuses_a_missing_file(tmp_path: Path) -> None:

@@ -11,10 +11,21 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {
-    *("numpy", "pyarrow", "tensorflow", "keras", "onnx", "onnxruntime", "tf2onnx", "ai_edge_litert", "matplotlib", "ray"),
+    *(
+        "numpy",
+        "pyarrow",
+        "tensorflow",
+        "keras",
+        "onnx",
+        "onnxruntime",
+        "tf2onnx",
+        "ai_edge_litert",
+        "matplotlib",
+        "ray",
+    ),
     *("rich", "openvino", "scipy"),
 }
-LEAVES = {"toolkit.errors", "toolkit.spec"}
+LEAVES = {"toolkit.errors", "toolkit.spec", "toolkit.keras_zip"}
 
 
 def modules_after(statement: str) -> set[str]:

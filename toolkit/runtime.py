@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit.errors import InputError, MissingExtra, ModelError
+from toolkit.keras_zip import check_keras_file
 
 if TYPE_CHECKING:
     from toolkit.spec import FloatArray, Predict
@@ -103,6 +104,7 @@ def _load_litert(path: Path, threads: int, kernels: str) -> Predict:
 def _load_onnx(path: Path, threads: int, kernels: str) -> Predict:
     import onnxruntime
 
+    _refuse_other_files(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -122,6 +124,28 @@ def _load_onnx(path: Path, threads: int, kernels: str) -> Predict:
     )
 
 
+def _refuse_other_files(path: Path) -> None:
+    """An ONNX file can name others to read its weights from; ONNX Runtime before 1.24 (its #26776) reads any."""
+    content = path.read_bytes()
+    if b"location" not in content:  # the key of such a name; looking for it spares importing onnx
+        return
+    import onnx
+
+    if any(tensor.external_data for tensor in _tensors(onnx.load_model_from_string(content))):
+        raise ModelError(f"{path}: keeps weights in other files, which are not read. Save the model as one file.")
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Every stored tensor, those of graphs inside operations too."""
+    if message.DESCRIPTOR.full_name == "onnx.TensorProto":
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for each in value if hasattr(value, "__len__") else [value]:
+                yield from _tensors(each)
+
+
 def _load_keras(path: Path) -> Predict:
     from toolkit.model import import_tensorflow
 
@@ -131,7 +155,8 @@ def _load_keras(path: Path) -> Predict:
         raise MissingExtra("load of a .keras file", "train", "TensorFlow") from error
     import keras
 
-    network: Any = keras.saving.load_model(path, compile=False)
+    check_keras_file(path)
+    network: Any = keras.saving.load_model(path, compile=False, safe_mode=True)
     _, rows, columns = network.input_shape
     return _in_batches(path, network.predict_on_batch, KERAS_BATCH, (rows, columns), network.output_shape[-1])
 
