@@ -102,6 +102,7 @@ def test_the_bounds_of_a_monotone_rule_are_attained(kind: str, operands: list[tu
         (-1e-3, -1e-39, (-1e-3 * (1 + 2**-23), 0.0)),
         (0.0, 1e-40, (0.0, 1e-40 * (1 + 2**-23) + 2**-149)),
         (2**-126 * (1 + 2**-22), 1.0, (2**-126 * (1 + 2**-22) * (1 - 2**-23), 1 + 2**-23)),
+        (0.0, FLOAT32.largest * (1 + 2**-26), (0.0, FLOAT32.largest)),  # rounds to the largest number
     ],
 )
 def test_rounded_widens_outward_and_lets_small_results_vanish(
@@ -111,7 +112,7 @@ def test_rounded_widens_outward_and_lets_small_results_vanish(
     assert (result.low[0], result.high[0]) == expected
 
 
-@pytest.mark.parametrize(("arithmetic", "reach"), [(FLOAT32, 3.41e38), (FLOAT16, 65505.0)])
+@pytest.mark.parametrize(("arithmetic", "reach"), [(FLOAT32, 3.41e38), (FLOAT16, 65521.0)])
 def test_rounded_knows_nothing_of_what_may_overflow(arithmetic: intervals.Arithmetic, reach: float) -> None:
     low, high = np.array([0.0, 0.0]), np.array([reach, 1.0])
     result = intervals.rounded(Bounds(low, high), arithmetic, 0.0)

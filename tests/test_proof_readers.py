@@ -1,4 +1,4 @@
-"""Files that are damaged, foreign, or of a form that cannot be judged: one clear message, or a refusal with a reason."""
+"""Files that are damaged, foreign, or of a form that cannot be judged: one clear message, or a refusal with why."""
 
 from __future__ import annotations
 

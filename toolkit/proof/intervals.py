@@ -140,6 +140,12 @@ def rounded(exact: Bounds, arithmetic: Arithmetic, relative: float, absolute: fl
     low = np.where((low > 0) & (low < arithmetic.smallest_normal), 0.0, low)
     high = np.where((high < 0) & (high > -arithmetic.smallest_normal), 0.0, high)
     wide = Bounds(low, high)
+    if relative <= arithmetic.step and not absolute:
+        # One sum or product rounds to nearest: it is infinite only half a step behind the largest number.
+        inside = magnitude(exact) < arithmetic.largest * (1 + arithmetic.step / 4)
+        wide = Bounds(
+            *(np.where(inside, np.clip(side, -arithmetic.largest, arithmetic.largest), side) for side in wide)
+        )
     return forget(wide, ~(magnitude(wide) <= arithmetic.largest))  # `not <=`: NaN is forgotten too
 
 

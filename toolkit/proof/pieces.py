@@ -13,6 +13,7 @@ from collections import ChainMap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.proof import intervals
 from toolkit.proof.apply import apply_elementwise
@@ -57,9 +58,8 @@ def evaluate(
 ) -> dict[str, Value]:
     """Bounds of every result of an elementwise program, over all values of its source."""
     root = values[source]
-    same = all(np.array_equal(side[:1], side[1:]) for side in root.bounds)  # two datasets with the same bounds
-    first = root.with_bounds(Bounds(root.bounds.low[:1], root.bounds.high[:1])) if same else root
-    local = {source: first.with_bounds(cut(first))}
+    alike, back = _distinct(program, source, values)
+    local = {source: alike.with_bounds(cut(alike))}
     for operation in program:
         if any(key and key not in local and key not in values for key in operation.inputs):
             continue
@@ -70,20 +70,42 @@ def evaluate(
         if result is None:
             operation = same_operand(operation)
             target = graph.tensors[operation.outputs[0]]
+            operands = [known[key] for key in operation.inputs if key]
             try:
-                result = apply_elementwise(operation, [known[key] for key in operation.inputs if key], target, findings)
+                if any(len(operand.shape) > len(root.shape) for operand in operands if not operand.batched):
+                    raise Unsupported("its constant has more axes than the datasets")
+                result = apply_elementwise(operation, operands, target, findings)
             except Unsupported as problem:
                 findings.unsupported[operation.index] = str(problem)
                 continue
         local[operation.outputs[0]] = result
     del local[source]
-    return {
-        key: value.with_bounds(_over_batch(intervals.hull(value.bounds), root.shape)) for key, value in local.items()
-    }
+    return {key: _everywhere(value, back, root.shape) for key, value in local.items()}
 
 
-def _over_batch(bounds: Bounds, shape: tuple[int, ...]) -> Bounds:
-    return Bounds(*(np.broadcast_to(side, np.broadcast_shapes(side.shape, shape)) for side in bounds))
+def _distinct(
+    program: Sequence[Operation], source: str, values: Mapping[str, Value]
+) -> tuple[Value, NDArray[np.intp] | None]:
+    """The source with each pair of bounds once, (pairs, 1, ...), and which pair each element has.
+
+    Only where all constants of the program are single numbers, so that equal bounds have equal results.
+    """
+    root = values[source]
+    made = {operation.outputs[0] for operation in program} | {source}
+    constants = [values[key] for operation in program for key in operation.inputs if key in values and key not in made]
+    if any(constant.bounds.low.size > 1 for constant in constants):
+        return root, None
+    pairs, back = np.unique(np.stack([side.reshape(-1) for side in root.bounds]), axis=1, return_inverse=True)
+    shape = (-1, *[1] * (len(root.shape) - 1))
+    return root.with_bounds(Bounds(pairs[0].reshape(shape), pairs[1].reshape(shape))), back.reshape(-1)
+
+
+def _everywhere(value: Value, back: NDArray[np.intp] | None, shape: tuple[int, ...]) -> Value:
+    """The hull of the pieces, at every element of the source."""
+    bounds = intervals.hull(value.bounds)
+    if back is not None:
+        bounds = Bounds(*(side.reshape(-1)[back].reshape(shape) for side in bounds))
+    return value.with_bounds(bounds)
 
 
 def cut(root: Value) -> Bounds:

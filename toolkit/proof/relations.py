@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from toolkit.proof import intervals
-from toolkit.proof.graph import FLOATS, Graph, Operation
+from toolkit.proof.graph import FLOATS, NOTHING, Graph, Operation
 from toolkit.proof.intervals import ARITHMETICS, Bounds
 from toolkit.proof.values import Value
 
@@ -35,18 +35,35 @@ def related(graph: Graph, operation: Operation, bounds_of: Mapping[str, Value]) 
     a, b = operation.inputs
     if bounds_of[a].dtype not in FLOATS or bounds_of[a].shape != bounds_of[b].shape:
         return None
-    if operation.kind == "sub" and graph.producer(b).kind == "sub" and graph.producer(b).inputs[0] == a:
-        return _given_back(bounds_of[a], bounds_of[b], bounds_of[graph.producer(b).inputs[1]])
+    below = _maker(graph, b)
+    if operation.kind == "sub" and below.kind == "sub" and below.inputs[0] == a:
+        return _given_back(bounds_of[a], bounds_of[b], bounds_of[below.inputs[1]])
     differences = _differences(graph, operation.kind, a, b, bounds_of)
     if differences is None or not (bounds_of[a].known and bounds_of[b].known):
         return None
-    arithmetic = ARITHMETICS[bounds_of[a].dtype]
-    shape = bounds_of[a].shape
-    result = intervals.point(np.zeros(shape))
+    shape, tiny = bounds_of[a].shape, ARITHMETICS[bounds_of[a].dtype].smallest_normal
+    # One of two kernels may flush a subnormal x to 0, the other not: then x - x is x, not 0.
+    both = np.minimum(*(intervals.absolute(bounds_of[key].bounds).low for key in (a, b)))
+    zero = np.where(both < tiny, tiny, 0.0)
+    result = Bounds(-zero, zero)
     for difference in differences:
-        result = intervals.maximum(result, intervals.rounded(difference, arithmetic, arithmetic.step))
+        result = intervals.maximum(result, difference)
     result = Bounds(*(np.broadcast_to(side, shape) for side in result))
     return replace(bounds_of[a], bounds=result) if intervals.is_known(result).all() else None
+
+
+def _maker(graph: Graph, key: str) -> Operation:
+    """The operation whose plain result a tensor is; one of no kind where an activation is fused behind it."""
+    operation = graph.producer(key)
+    return NOTHING if operation.activation else operation
+
+
+def _minus(a: Value, b: Value) -> Bounds:
+    """Bounds of the rounded difference; it is exact where b is 0."""
+    exact = intervals.subtract(a.bounds, b.bounds)
+    if not b.bounds.low.any() and not b.bounds.high.any():
+        return exact
+    return intervals.rounded(exact, ARITHMETICS[a.dtype], ARITHMETICS[a.dtype].step)
 
 
 def _given_back(x: Value, difference: Value, y: Value) -> Value | None:
@@ -63,22 +80,23 @@ def _given_back(x: Value, difference: Value, y: Value) -> Value | None:
 
 def _differences(graph: Graph, kind: str, a: str, b: str, bounds_of: Mapping[str, Value]) -> list[Bounds] | None:
     """The result is the largest of 0 and these."""
-
-    def bounds(key: str) -> Bounds:
-        return bounds_of[key].bounds
-
-    above, below = graph.producer(a), graph.producer(b)
+    above, below = _maker(graph, a), _maker(graph, b)
+    x, y = bounds_of[a], bounds_of[b]
     if kind == "sub" and a == b:
         return []
     if kind == "sub" and below.kind == "min" and a in below.inputs:
-        return [intervals.subtract(bounds(a), bounds(key)) for key in below.inputs if key != a]
+        return [_minus(x, bounds_of[key]) for key in below.inputs if key != a]
     if kind == "sub" and above.kind == "max" and b in above.inputs:
-        return [intervals.subtract(bounds(key), bounds(b)) for key in above.inputs if key != b]
+        return [_minus(bounds_of[key], y) for key in above.inputs if key != b]
     if kind == "sub" and above.kind == "relu" and above.inputs == (b,):
-        return [intervals.negate(bounds(b))]
+        return [intervals.negate(y.bounds)]
     if kind == "sub" and above.kind == "abs" and above.inputs == (b,):
-        return [intervals.negate(intervals.add(bounds(b), bounds(b)))]
-    for size, number in ((above, b), (below, a)):
-        if kind == "add" and size.kind == "abs" and size.inputs == (number,):
-            return [intervals.add(bounds(number), bounds(number))]
+        return [_minus(_negative(y), y)]
+    for size, number in ((above, y), (below, x)):
+        if kind == "add" and size.kind == "abs" and bounds_of[size.inputs[0]] is number:
+            return [_minus(number, _negative(number))]
     return None
+
+
+def _negative(value: Value) -> Value:
+    return value.with_bounds(intervals.negate(value.bounds))
