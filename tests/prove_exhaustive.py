@@ -2,7 +2,7 @@
 
     python tests/prove_exhaustive.py [--subjects head exp] [--workers 2] [--every 1] [--state build/exhaustive.jsonl]
 
-A chunk is 2^24 bit patterns in one runtime; finished chunks are written down, and a second run goes on behind them.
+A chunk is 2^22 bit patterns in one runtime; finished chunks are written down, and a second run goes on behind them.
 It prints one line a subject and runtime, and exits with 1 where a result lies outside what proofs grant. `--every 64`
 takes each 64th pattern.
 """
@@ -50,8 +50,8 @@ CODES = {  # kind of the proof's rule: TFLite's and ONNX's operation
 }
 SUBJECTS = ("head", *CODES)
 WIDTH = 4096
-CHUNK = 1 << 24
-CALL = 1 << 21  # floats in one call of a runtime: what lies between stays below a gigabyte
+CHUNK = 1 << 22
+CALL = 1 << 20  # floats in one call of a runtime
 PROMISED_ULP = 4.0  # of the head, for logits of -86 and more
 ACCURATE_FROM = -86.0
 
@@ -257,7 +257,7 @@ def main() -> int:
                 done[_key(task)] = result
                 log.write(json.dumps([_key(task), asdict(result)]) + "\n")
                 log.flush()
-                if count % 32 == 0 or count == len(waiting):
+                if count % 256 == 0 or count == len(waiting):
                     left = (time.monotonic() - begun) / count * (len(waiting) - count)
                     print(f"{count} of {len(waiting)} chunks, {left / 60:.0f} min left", flush=True)
     return _report(done, arguments.subjects, arguments.every)
