@@ -62,11 +62,18 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class Training:
-    """How the network was trained. `metrics` holds r2, rmse, median_relative_error per parameter."""
+    """How the network was trained.
+
+    Attributes:
+        datasets: how many it was trained on; 0 for one that was trained elsewhere.
+        metrics: r2, rmse, median_relative_error per parameter, where true values were there to compare with.
+        note: where the weights are from, unless they are all of this training.
+    """
 
     datasets: int
     seed: int
     metrics: dict[str, dict[str, float]]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,7 @@ def read_manifest(directory: Path) -> Manifest:
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Replace the directory's manifest.json, whole or not at all."""
     with appears_whole(directory / MANIFEST) as partial:
-        partial.write_text(json.dumps(_to_json(manifest), indent=2) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(to_json(manifest), indent=2) + "\n", encoding="utf-8")
 
 
 def find_file(directory: Path, name: str) -> ModelFile:
@@ -159,7 +166,8 @@ def check_unchanged(directory: Path, entry: ModelFile) -> Path:
     return path
 
 
-def _to_json(manifest: Manifest) -> dict[str, Any]:
+def to_json(manifest: Manifest) -> dict[str, Any]:
+    """What manifest.json holds."""
     return {
         "schema_version": SCHEMA_VERSION,
         "input": {
