@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from toolkit.batch import Summary
+    from toolkit.inspection import InspectedFile, Inspection
     from toolkit.manifest import Manifest, ModelFile, RelativeError
     from toolkit.verification import Verdict
 
@@ -89,13 +90,103 @@ def print_summary(summary: Summary) -> None:
     console.print(table)
     speed = result["rows_in"] / max(result["seconds"], 1e-9)
     console.print(
-        f"{result['rows_in']:,} rows in = {result['rows_predicted']:,} predicted + {result['rows_rejected']:,} rejected, "
-        f"{result['seconds']:.1f} s, {speed:,.0f} rows/s",
+        f"{result['rows_in']:,} rows in = {result['rows_predicted']:,} predicted + {result['rows_rejected']:,} "
+        f"rejected, {result['seconds']:.1f} s, {speed:,.0f} rows/s",
         highlight=False,
     )
     console.print(f"predictions: {result['output']}", highlight=False)
     if result["rows_rejected"]:
         console.print(f"rejected:    {result['rejected']}", highlight=False, style="yellow")
+
+
+def print_inspection(inspection: Inspection) -> None:
+    """A directory: what the model takes and gives, one line a file. One file: all that it says."""
+    from rich.markup import escape
+
+    console = _console()
+    manifest = inspection.manifest
+    if manifest is None:
+        table = _table(inspection.path.name, "")
+        for name, shown in _file_rows(inspection.files[0]):
+            table.add_row(name, escape(_printable(shown)))
+    else:
+        ranges = _table("column or parameter", "smallest in training", "largest")
+        for name, seen in [*zip(manifest.columns, manifest.column_ranges, strict=False)]:
+            ranges.add_row(name, f"{seen.minimum:.4g}", f"{seen.maximum:.4g}")
+        for parameter in manifest.parameters:
+            ranges.add_row(parameter.name, f"{parameter.minimum:.4g}", f"{parameter.maximum:.4g}")
+        console.print(f"{inspection.path}: {manifest.spec.describe()}", highlight=False, markup=False)
+        console.print(
+            f"trained on {manifest.training.datasets:,} datasets, seed {manifest.training.seed}", highlight=False
+        )
+        console.print(_listed(manifest.versions), highlight=False, markup=False)
+        console.print(ranges)
+        table = _table("file", "kB", "weights", "operations", "proved at least", "sha256")
+        for file in inspection.files:
+            contents = file.contents
+            table.add_row(
+                file.file,
+                f"{file.bytes / 1000:.0f}",
+                _listed(contents.weights) if contents else "",
+                str(sum(contents.operations.values())) if contents else "",
+                _proved(file),
+                {True: "as in the manifest", False: "differs", None: "-"}[file.unchanged],
+                style="red" if file.problems else None,
+            )
+    console.print(table)
+    for file in inspection.files:
+        for problem in file.problems:
+            console.print(
+                f"{file.file}: {_printable(problem)}", style="red", markup=False, highlight=False, soft_wrap=True
+            )
+
+
+def _file_rows(file: InspectedFile) -> Iterator[tuple[str, str]]:
+    yield "format", f"{file.format}, {file.precision}" if file.precision else file.format
+    yield "size", f"{file.bytes:,} bytes"
+    yield (
+        "sha256",
+        file.sha256 + {True: ", as in the manifest", False: ", differs from the manifest", None: ""}[file.unchanged],
+    )
+    if file.contents:
+        for word, ports in (("input", file.contents.inputs), ("output", file.contents.outputs)):
+            for port in ports:
+                yield word, f"{port.name}: {port.dtype} {_shape(port.shape)}"
+        for layer in file.contents.layers:
+            yield "layer", f"{layer.name}: {layer.kind} {_listed(layer.options)} {_shape(layer.input_shape)}"
+        yield "operations", _listed(file.contents.operations)
+        if file.contents.weights:
+            yield "weights", _listed(file.contents.weights)
+        yield "versions", _listed(file.contents.versions)
+    if file.proof:
+        yield "proved at least", _proved(file)
+        yield "proved at most", _each(file.upper_bound)
+        for assumption in file.proof.assumptions:
+            yield "assumed", assumption
+    for name, fact in file.metadata.items():
+        yield "metadata", f"{name} {json.dumps(fact, ensure_ascii=False)}"
+
+
+def _printable(text: str) -> str:
+    """Names in a file of somebody else may hold what a terminal obeys."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _proved(file: InspectedFile) -> str:
+    if file.proof is None:
+        return "-"
+    return f"{'' if file.proof.passed else 'not positive: '}{_each(file.lower_bound)}"
+
+
+def _shape(sizes: Sequence[int | str | None]) -> str:
+    return f"({', '.join('?' if size is None else str(size) for size in sizes)})" if sizes else ""
+
+
+def _listed(values: Mapping[str, object]) -> str:
+    """`float32 49,625, int32 6`."""
+    return ", ".join(
+        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}" for name, value in values.items()
+    )
 
 
 def _console() -> Console:
