@@ -208,12 +208,14 @@ def export_command(
     metavar="PRECISION:STATISTIC=ERROR",
     help="Another largest relative error that passes: float16:max=0.01, float16:p99=0.1%. Repeatable.",
 )
+@click.option("--report", type=path, metavar="FILE.html", help="Write a page for people who decide about deployment.")
 @json_option
 def verify_command(
     model: Path,
     datasets: tuple[Path, ...],
     column: str | None,
     gates: tuple[tuple[str, str, float], ...],
+    report: Path | None,
     as_json: bool,
 ) -> None:
     """Prove, probe and compare every exported file; exit code 1 when one fails.
@@ -228,6 +230,11 @@ def verify_command(
         print_json(verification.to_json())
     else:
         print_verdicts(verification.verdicts)
+    if report:
+        from toolkit.report import write_report
+
+        write_report(verification, report)
+        click.echo(f"{report}: written", err=True)
     sys.exit(0 if verification.passed else 1)
 
 

@@ -34,7 +34,7 @@ class Trial:
         minimum: smallest estimate of each parameter, float64 (parameters,), by kind of input; NaN where one was.
         relative_error: over the datasets compared, one for each parameter.
         error_counts: int64 (parameters, bins) of BIN_EDGES.
-        failures: estimates that are not finite or too small, in words.
+        failures: estimates that are not finite or too small, in words that do not name the kernels.
     """
 
     kernels: str
@@ -68,7 +68,7 @@ def try_file(
             continue
         estimates = _run(child, path, kernels, inputs.datasets, len(parameters))
         minimum[inputs.kind] = estimates.min(axis=0).astype(np.float64)
-        failures += _not_positive(estimates, inputs, parameters, kernels, required)
+        failures += _not_positive(estimates, inputs, parameters, required)
     with np.errstate(all="ignore"):  # NaN and infinity are results here
         relative = np.abs(estimates - truth) / truth
         summary = tuple(
@@ -100,16 +100,14 @@ def _loaded(path: Path, kernels: str) -> Predict:
     return load(path, kernels=kernels)
 
 
-def _not_positive(
-    estimates: FloatArray, inputs: Probes, parameters: Sequence[str], kernels: str, required: float
-) -> list[str]:
+def _not_positive(estimates: FloatArray, inputs: Probes, parameters: Sequence[str], required: float) -> list[str]:
     good = np.isfinite(estimates) & (estimates >= required)  # NaN fails both
     if good.all():
         return []
     row, index = (int(i) for i in np.argwhere(~good)[0])
     count = int((~good).any(axis=1).sum())
     others = f" (and {count - 1} more of {len(good)} {inputs.kind})" if count > 1 else ""
-    return [f"{parameters[index]} = {estimates[row, index]:.3g} for {inputs.names[row]}, {kernels} kernels{others}."]
+    return [f"{parameters[index]} = {estimates[row, index]:.3g} for {inputs.names[row]}{others}"]
 
 
 def _counted(relative: NDArray[np.float64]) -> NDArray[np.int64]:

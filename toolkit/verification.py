@@ -158,13 +158,13 @@ class Judge:
                 for kernels in KERNELS[path.suffix]:
                     trial = try_file(child, path, kernels, names, self.probes, self.datasets, self.truth, required)
                     trials.append(trial)
-                    failures += trial.failures
         except ToolkitError as error:
             failures.append(str(error))
         lower = dict(zip(names, proof.lower, strict=False)) if proof else {}
         probed = self._smallest(trials, [probes.kind for probes in self.probes])
         seen = self._smallest(trials, [DATASETS])
         errors = _worst(names, trials)
+        failures += _said_once(trials)
         failures += _below_the_bound(lower, probed, seen)
         failures += self._over_gates(errors, precision)
         return Verdict(
@@ -260,6 +260,15 @@ def datasets_to_compare_on(spec: Spec, sources: Sequence[Path], *, column: str |
     if not len(datasets):
         raise ModelError(f"{', '.join(map(str, sources))}: no datasets to compare on.")
     return datasets
+
+
+def _said_once(trials: Sequence[Trial]) -> list[str]:
+    """What went wrong in the trials, with the kernel sets in which it did."""
+    kernels: dict[str, list[str]] = {}
+    for trial in trials:
+        for failure in trial.failures:
+            kernels.setdefault(failure, []).append(trial.kernels)
+    return [f"{failure}, {' and '.join(where)} kernels." for failure, where in kernels.items()]
 
 
 def _worst(names: Sequence[str], trials: Sequence[Trial]) -> dict[str, RelativeError]:
