@@ -119,8 +119,11 @@ def test_load_names_a_file_that_is_damaged_or_foreign(file: str, content: str, e
     (tmp_path / file).write_bytes(damaged)
     with pytest.raises(ModelError) as error:
         load(tmp_path / file)
-    assert str(error.value).startswith(f"{tmp_path / file}: not a usable {file.rpartition('.')[2]} model (")
-    assert "Export it again" in str(error.value) and len(str(error.value).splitlines()) == 1
+    kind = file.rpartition(".")[2]
+    reason = "not a .keras file (" if kind == "keras" else f"not a usable {kind} model ("
+    assert str(error.value).startswith(f"{tmp_path / file}: {reason}")
+    again = "Save the network again" if kind == "keras" else "Export it again"
+    assert again in str(error.value) and len(str(error.value).splitlines()) == 1
 
 
 def test_load_names_a_file_that_is_absent_or_of_another_kind(exported: Path, tmp_path: Path) -> None:
