@@ -13,7 +13,8 @@ SPEC = Spec(200, ("rt", "correct"), ("v", "a", "t0"))
 
 def network(spec: Spec = SPEC, parameter_means: tuple[float, ...] = (2.0, 1.6, 0.35)):
     columns = len(spec.columns)
-    return build_network(spec, np.full(columns, 3.0), np.full(columns, 4.0), np.array(parameter_means))
+    means = np.array(parameter_means)
+    return build_network(spec, np.full(columns, 3.0), np.full(columns, 4.0), means, means / 4)
 
 
 def test_build_network_has_exactly_the_promised_layers() -> None:
@@ -44,6 +45,13 @@ def test_build_network_first_estimates_are_the_parameter_means_for_an_average_da
     average = np.full((1, 200, 2), 3.0, np.float32)  # normalized to 0, so that only the last bias is left
     # float32 softplus and its inverse: 1.2e-7 measured.
     np.testing.assert_allclose(network()(average).numpy()[0], [2.0, 1.6, 0.35], rtol=3e-7)
+
+
+def test_build_network_first_logits_spread_with_the_parameters() -> None:
+    datasets = np.random.default_rng(0).normal(3.0, 2.0, (200, 200, 2)).astype(np.float32)
+    spreads = network(parameter_means=(2.0, 1.6, 4000.0))(datasets).numpy().std(axis=0)  # deviations .5, .4, 1000
+    # A fresh network's, times the deviation where that exceeds 1. Measured over three: .07 to .1, .06 to .08, 84 to 113.
+    assert np.all((spreads > [0.03, 0.03, 40]) & (spreads < [0.2, 0.2, 230]))
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 17, 18, 19, 50, 1000])

@@ -109,7 +109,9 @@ def train(
     output.mkdir(parents=True, exist_ok=True)
     (output / CHECKPOINT_FOLDER).mkdir(exist_ok=True)
 
-    network = build_network(data.spec, data.column_means, data.column_variances, data.parameter_means)
+    network = build_network(
+        data.spec, data.column_means, data.column_variances, data.parameter_means, data.parameter_deviations
+    )
     trainer = _Trainer(tensorflow, network, data, settings, output / CHECKPOINT_FOLDER)
     if resume:
         trainer.restore()
@@ -131,11 +133,12 @@ class _Trainer:
         self.progress = Progress()
         self.best = network.get_weights()
         self.steps_per_epoch = -(-data.training_count // settings.batch_size)
+        warmup_steps = min(WARMUP_STEPS, self.steps_per_epoch)
         schedule = tensorflow.keras.optimizers.schedules.CosineDecay(
             initial_learning_rate=LEARNING_RATE / 10,
             warmup_target=LEARNING_RATE,
-            warmup_steps=min(WARMUP_STEPS, self.steps_per_epoch),
-            decay_steps=max(1, self.steps_per_epoch * settings.epochs - WARMUP_STEPS),
+            warmup_steps=warmup_steps,
+            decay_steps=max(1, self.steps_per_epoch * settings.epochs - warmup_steps),
             alpha=FINAL_LEARNING_RATE / LEARNING_RATE,
         )
         self.optimizer = tensorflow.keras.optimizers.Adam(schedule)
