@@ -131,6 +131,7 @@ def _litert(path: Path, kernels: str) -> Callable[[Floats], Floats]:
     builtin = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     resolver = builtin if kernels == "builtin" else OpResolverType.BUILTIN
     interpreter = Interpreter(str(path), experimental_op_resolver_type=resolver, num_threads=1)
+    interpreter.allocate_tensors()
     (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def call(arguments: Floats) -> Floats:
