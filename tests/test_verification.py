@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from tests.tiny_files import OnnxFile, TfliteFile
+from tests.bad_files import flat_onnx, log_onnx, plain_softplus_onnx, plain_softplus_tflite, publish_unseen
 from toolkit.datasets import read_datasets
 from toolkit.errors import ModelError
 from toolkit.files import sha256_of
@@ -25,13 +25,6 @@ from toolkit.trials import BIN_EDGES
 from toolkit.verification import DATASETS, GATES, Verdict, Verification, changed_gates, verify
 
 NAMES = ("height", "rate", "noise")
-
-
-def put_in_place_of(path: Path, directory: Path) -> None:
-    """Make the manifest believe that this file is the one that was published, and the only one."""
-    manifest = read_manifest(directory)
-    entry = next(entry for entry in manifest.files if entry.file == path.name)
-    write_manifest(directory, replace(manifest, files=(replace(entry, sha256=sha256_of(path)),)))
 
 
 def verdict_on(directory: Path) -> Verdict:
@@ -147,43 +140,11 @@ def test_verify_judges_the_other_files_when_one_was_changed(
     assert not failed["proved"] and failed["minimum_probed"] == failed["relative_error"] == {}
 
 
-def plain_softplus_tflite(path: Path, weight: float) -> Path:
-    """The first value of a dataset, within +-1e30, times `weight`, three times, and softplus as TFLite converters
-    write it."""
-    file = TfliteFile([None, 24, 2])
-    first = file.tensor([None, 1, 1])
-    begin, end, strides = (file.constant(each, "int32") for each in ([0, 0, 0], [0, 1, 1], [1, 1, 1]))
-    file.add(
-        "STRIDED_SLICE", [file.input, begin, end, strides], first, kind="StridedSliceOptions", beginMask=1, endMask=1
-    )
-    flat = file.tensor([None, 1])
-    file.add("RESHAPE", [first, file.constant([-1, 1], "int32")], flat)
-    below, limited = file.tensor([None, 1]), file.tensor([None, 1])
-    file.add("MINIMUM", [flat, file.constant(np.float32(1e30))], below)
-    file.add("MAXIMUM", [below, file.constant(np.float32(-1e30))], limited)
-    logits, exp, plus, log = (file.tensor([None, 3]) for _ in range(4))
-    file.add("MUL", [limited, file.constant([[weight] * 3])], logits, kind="MulOptions")
-    file.add("EXP", [logits], exp, kind="ExpOptions")
-    file.add("ADD", [exp, file.constant(np.float32(1))], plus, kind="AddOptions")
-    file.add("LOG", [plus], log)
-    return file.save(path, [log])
-
-
-def plain_softplus_onnx(path: Path, weight: float) -> Path:
-    file = OnnxFile(["batch", 24, 2])
-    axes = [file.constant(each, "int64") for each in ([0, 0], [1, 1], [1, 2])]
-    first = file.add("Slice", [file.input, *axes])
-    flat = file.add("Reshape", [first, file.constant([-1, 1], "int64")])
-    limited = file.add("Clip", [flat, file.constant(np.float32(-1e30)), file.constant(np.float32(1e30))])
-    logits = file.add("Mul", [limited, file.constant([[weight] * 3])])
-    return file.save(path, [file.add("Softplus", [logits])], 3)
-
-
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
 def test_verify_fails_a_plain_softplus_and_names_the_operation_and_an_input(exported_copy: Path, format: str) -> None:
     path = exported_copy / f"model.float32.{format}"
-    (plain_softplus_tflite if format == "tflite" else plain_softplus_onnx)(path, -1.0)
-    put_in_place_of(path, exported_copy)
+    (plain_softplus_tflite if format == "tflite" else plain_softplus_onnx)(path)
+    publish_unseen(path, alone=True)
     verdict = verdict_on(exported_copy)
     assert not verdict.passed and not verdict.proved
     text = "\n".join(verdict.failures)
@@ -198,13 +159,8 @@ def test_verify_fails_a_plain_softplus_and_names_the_operation_and_an_input(expo
 def test_verify_fails_a_file_that_gives_nan_and_prints_null_for_it(
     toolkit_command: Callable[..., Result], exported_copy: Path
 ) -> None:
-    path = exported_copy / "model.float32.onnx"
-    file = OnnxFile(["batch", 24, 2])
-    axes = [file.constant(each, "int64") for each in ([0, 0], [1, 1], [1, 2])]
-    flat = file.add("Reshape", [file.add("Slice", [file.input, *axes]), file.constant([-1, 1], "int64")])
-    copies = file.add("Concat", [flat, flat, flat], axis=1)
-    file.save(path, [file.add("Log", [copies])], 3)
-    put_in_place_of(path, exported_copy)
+    path = log_onnx(exported_copy / "model.float32.onnx")
+    publish_unseen(path, alone=True)
     verdict = verdict_on(exported_copy)
     assert np.isnan(verdict.minimum_probed["height"])
     assert "height = -inf for every value 0 (and" in "\n".join(verdict.failures)
@@ -215,10 +171,7 @@ def test_verify_fails_a_file_that_gives_nan_and_prints_null_for_it(
 
 
 def test_verify_fails_a_file_with_another_number_of_estimates(exported_copy: Path) -> None:
-    path = exported_copy / "model.float32.onnx"
-    file = OnnxFile(["batch", 24, 2])
-    file.save(path, [file.add("Flatten", [file.input])], 48)
-    put_in_place_of(path, exported_copy)
+    publish_unseen(flat_onnx(exported_copy / "model.float32.onnx"), alone=True)
     assert "gives 48 estimates for 3 parameters" in "\n".join(verdict_on(exported_copy).failures)
 
 

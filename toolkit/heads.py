@@ -65,8 +65,10 @@ def _behind_logits(steps: Sequence[_Step], estimates: Hashable, path: Path) -> t
         else:
             needed.add(key)
             waiting += before
-    if len(logits) != 1 or not needed:
+    if len(logits) != 1:
         raise ModelError(f"{path.name}: {len(logits)} tensors of logits lead to its estimates, not one.")
+    if not needed:
+        raise ModelError(f"{path.name}: its estimates are its logits, with no step between.")
     return logits.pop(), [step for step in steps if step.output in needed]
 
 

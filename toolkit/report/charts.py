@@ -207,13 +207,16 @@ def cliffs_chart(
 
 def _segment(axis: Axis, stretch: Stretch, y: int) -> Markup:
     left, right = axis.share(stretch.first), axis.share(stretch.last)
-    middle = f"{(left + right) / 2:.2f}%"
     inside = SHORT.get(stretch.kind, "")
     if stretch.kind == "inexact" and right - left > 12:
         inside = f"held at {number(stretch.smallest, 2)}"
+    if left == 0:
+        place, anchor = 1.0, "start"
+    else:
+        place, anchor = (99.0, "end") if right == 100 else ((left + right) / 2, "middle")
     return join(
         tag("rect", x=f"{left:.2f}%", y=y, width=f"{right - left:.2f}%", height=LANE - 2, class_=stretch.kind),
-        _text(inside, middle, y + 13, class_=f"on-{stretch.kind}", text_anchor="middle") if inside else None,
+        _text(inside, f"{place:.2f}%", y + 13, f"on-{stretch.kind}", text_anchor=anchor) if inside else None,
     )
 
 

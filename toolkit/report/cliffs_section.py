@@ -28,7 +28,7 @@ def cliffs_section(verification: Verification, measured: Measured) -> Markup:
     """The section: a chart of what comes out along the logit, and the same as a table."""
     groups, rows = dict[str, dict[str, Curve]](), list[list[str]]()
     for cliffs in measured.cliffs:
-        runtime = f"{RUNTIMES[cliffs.ending]}, {listed(list(cliffs.kernels))} kernels"
+        runtime = f"{RUNTIMES[cliffs.ending]}: {', '.join(cliffs.kernels)}"
         curves = {"plain softplus": cliffs.plain} | {
             _whose(files, cliffs.ending, verification): curve for files, curve in cliffs.exported.items()
         }

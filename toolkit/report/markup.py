@@ -69,7 +69,7 @@ def number(value: float, digits: int = 3) -> str:
         return "NaN"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    if value == 0 or 1e-3 <= abs(value) < 1e5:
+    if value == 0 or 1e-3 <= abs(value) < 10**digits - 0.5:
         return f"{value:.{digits}g}".replace("-", "−")
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     factor = (mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa).replace("-", "−")

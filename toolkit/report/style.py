@@ -4,7 +4,6 @@ from __future__ import annotations
 
 LIGHT = {
     "paper": "#ffffff",
-    "panel": "#f4f6f8",
     "ink": "#1c2128",
     "quiet": "#57606a",  # text that is not read first
     "line": "#d4dae0",
@@ -20,7 +19,6 @@ LIGHT = {
 }
 DARK = {
     "paper": "#14181d",
-    "panel": "#1d232a",
     "ink": "#e7ebef",
     "quiet": "#a3adb8",
     "line": "#3a434d",
