@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from toolkit.batch.checks import FileCheck
+from toolkit.batch.ranges import RangeCount
 from toolkit.batch.shards import Shard
 from toolkit.files import appears_whole
 
@@ -32,6 +33,7 @@ class Receipt:
     Attributes:
         rejected: None when no row was.
         reasons: rows rejected for each reason.
+        outside: datasets outside the ranges seen in training.
         checks: one for each exported file that was run.
     """
 
@@ -40,6 +42,7 @@ class Receipt:
     predicted: Part
     rejected: Part | None
     reasons: Mapping[str, int]
+    outside: RangeCount
     checks: tuple[FileCheck, ...]
 
     @property
@@ -110,5 +113,6 @@ def _from_json(content: Mapping[str, Any]) -> Receipt:
         Part(**content["predicted"]),
         None if rejected is None else Part(**rejected),
         content["reasons"],
+        RangeCount(**content["outside"]),
         tuple(FileCheck.from_json(check) for check in content["checks"]),
     )

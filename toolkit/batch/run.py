@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from toolkit.batch.columns import ORIGIN, REASON, check_schemas, output_schema, 
 from toolkit.batch.parts import Receipt, read_receipt
 from toolkit.batch.paths import Paths, default_output
 from toolkit.batch.pipeline import score_locally, usable_cores
+from toolkit.batch.ranges import RangeCount
 from toolkit.batch.score import Job
 from toolkit.batch.shards import plan_shards
 from toolkit.batch.sources import check_unchanged_since, find_files, open_sources
 from toolkit.batch.work import RunKey, begin, clear, clear_partial, owned, run_key, unfinished_run
 from toolkit.datasets import encode
-from toolkit.errors import NotPositive, OutputError
+from toolkit.errors import ModelError, NotPositive, OutputError
 from toolkit.files import appears_whole, sync
 from toolkit.manifest import ModelFile, check_unchanged, find_file, read_manifest
 from toolkit.progress import Report, silent
@@ -41,6 +43,7 @@ class Summary:
         rejected: the file of rejected rows; None when there are none.
         checks: one for each exported file that was run, the scoring file first.
         reasons: rows rejected for each reason.
+        outside: datasets outside the ranges seen in training, in all and by column.
     """
 
     parameters: tuple[str, ...]
@@ -52,6 +55,7 @@ class Summary:
     rejected: Path | None
     checks: tuple[FileCheck, ...]
     reasons: dict[str, int]
+    outside: RangeCount
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -62,6 +66,7 @@ class Summary:
             "output": str(self.output),
             "rejected": None if self.rejected is None else str(self.rejected),
             "formats": [check.to_json(self.parameters) for check in self.checks],
+            "outside_training_range": asdict(self.outside),
         }
 
 
@@ -74,6 +79,7 @@ def batch_predict(
     check: str = "all",
     column: str | None = None,
     order: str | None = None,
+    strict_range: bool = False,
     workers: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -94,6 +100,7 @@ def batch_predict(
             outputs, 'off' runs only the one that scores. Its outputs are checked on every row in any case.
         column: the column of the datasets, where several could be.
         order: 'row' or 'column', how flat lists lie.
+        strict_range: reject datasets with a value outside the range seen in training, instead of counting them.
         workers: threads; one for each usable core by default.
         resume: go on with the unfinished run to the same output, if there is one.
         overwrite: replace a finished output.
@@ -110,6 +117,8 @@ def batch_predict(
     given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     directory = Path(model)
     manifest = read_manifest(directory)
+    if strict_range and not manifest.column_ranges:
+        raise ModelError(f"{directory}: nobody recorded the ranges of its training data. Leave out --strict-range.")
     scoring = find_file(directory, file or DEFAULT_FILE)
     others = tuple(entry for entry in manifest.files if entry.file != scoring.file and check != "off")
     sources = open_sources(names := find_files(given), manifest.spec, column=column, order=order)
@@ -123,8 +132,17 @@ def batch_predict(
         tuple(check_unchanged(directory, entry) for entry in others),
         check,
         paths.work,
+        manifest.column_ranges,
+        strict_range,
     )
-    key = run_key({"--file": scoring.file, "--check": check}, (scoring, *others), sources)
+    ranges = "; ".join(f"{each.minimum:.9g} to {each.maximum:.9g}" for each in manifest.column_ranges)
+    options = {
+        "--file": scoring.file,
+        "--check": check,
+        "--strict-range": "on" if strict_range else "off",
+        "the training ranges": ranges,
+    }
+    key = run_key(options, (scoring, *others), sources)
     run = _Run(job, key, paths, scoring)
     if not resume:
         paths.check_free(overwrite)
@@ -231,6 +249,7 @@ class _Run:
             "rows_predicted": sum(receipt.predicted.rows for receipt in receipts),
             "rows_rejected": sum(receipt.rows_rejected for receipt in receipts),
             "reasons": dict(sorted(reasons.items())),
+            "outside_training_range": asdict(reduce(RangeCount.merged, (r.outside for r in receipts), RangeCount())),
             "formats": [check.to_json(self.job.spec.parameters) for check in checks.values()],
         }
 
@@ -264,6 +283,7 @@ class _Run:
             self.paths.rejected if evidence["rows_rejected"] else None,
             tuple(FileCheck.from_json(check) for check in evidence["formats"]),
             evidence["reasons"],
+            RangeCount(**evidence["outside_training_range"]),
         )
 
     def _with_replay(self, violation: Violation) -> NotPositive:

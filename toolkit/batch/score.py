@@ -13,9 +13,11 @@ import pyarrow as pa
 from toolkit.batch.checks import Engines, Rows, ShardChecks
 from toolkit.batch.columns import REASON, SOURCE_FILE, SOURCE_ROW, output_schema, predicted_names, rejected_schema
 from toolkit.batch.parts import Receipt, predicted_name, rejected_name, write_part, write_receipt
+from toolkit.batch.ranges import OUTSIDE, RangeCount, counted, outside
 from toolkit.batch.shards import Shard
 from toolkit.batch.sources import Source
 from toolkit.datasets import decode
+from toolkit.manifest import Range
 from toolkit.runtime import load
 from toolkit.spec import Spec
 
@@ -29,6 +31,8 @@ class Job:
         others: the exported files that are compared with it; none with check 'off'.
         check: 'all', 'sample' or 'off'.
         folder: where parts and receipts go.
+        ranges: of each input column in training; none where nobody knows.
+        strict_range: reject datasets outside them, instead of counting them.
     """
 
     sources: tuple[Source, ...]
@@ -37,6 +41,8 @@ class Job:
     others: tuple[Path, ...]
     check: str
     folder: Path
+    ranges: tuple[Range, ...] = ()
+    strict_range: bool = False
 
 
 def load_engines(job: Job) -> Engines:
@@ -58,14 +64,20 @@ def score_shard(job: Job, shard: Shard, batches: Iterable[pa.RecordBatch], engin
     predicted: list[pa.RecordBatch] = []
     rejected: list[pa.RecordBatch] = []
     reasons: Counter[str] = Counter()
+    beyond = RangeCount()
     first_row = shard.first_row
     for batch in batches:
         decoded = decode(batch.column(source.layout.column), source.layout)
-        datasets, accepted = decoded.datasets, decoded.accepted
+        datasets, accepted, given = decoded.datasets, decoded.accepted, list(decoded.reasons)
+        far = outside(datasets, job.ranges) & accepted[:, np.newaxis]
+        beyond = beyond.merged(counted(far, job.spec.columns))
+        if job.strict_range:
+            for row in np.flatnonzero(far.any(axis=1)):
+                given[row], accepted[row] = OUTSIDE, False
         rows = np.arange(first_row, first_row + len(batch))
         first_row += len(batch)
         if not accepted.all():
-            why = [reason for reason in decoded.reasons if reason is not None]
+            why = [reason for reason in given if reason is not None]
             reasons.update(why)
             refused = batch.filter(pa.array(~accepted))
             rejected.append(_rows(refused, rejects, source, rows[~accepted], {REASON: pa.array(why, pa.string())}))
@@ -80,6 +92,7 @@ def score_shard(job: Job, shard: Shard, batches: Iterable[pa.RecordBatch], engin
         write_part(job.folder, predicted_name(shard), pa.Table.from_batches(predicted, predictions)),
         write_part(job.folder, rejected_name(shard), pa.Table.from_batches(rejected, rejects)) if rejected else None,
         dict(sorted(reasons.items())),
+        beyond,
         checks.finish(),
     )
     write_receipt(job.folder, receipt, job.spec.parameters)
