@@ -11,10 +11,10 @@ from toolkit.proof.conversions import CONVERSIONS, convert
 from toolkit.proof.dots import DOTS, dot
 from toolkit.proof.elementwise import RULES, Elementwise, activated
 from toolkit.proof.findings import Findings, why_lost, why_outside, why_vanished
-from toolkit.proof.graph import FLOATS, INTEGER_RANGE, Operation, Tensor, Unsupported
+from toolkit.proof.graph import FLOATS, INTEGER_RANGE, Operation, Tensor, Unsupported, check_size
 from toolkit.proof.intervals import ARITHMETICS, Bounds
 from toolkit.proof.moves import CHOICES, MOVES, choose, move, sizes_of
-from toolkit.proof.values import Value, quantized, reals
+from toolkit.proof.values import LARGEST_16, Value, narrowed, quantized, reals
 
 
 def apply(
@@ -61,12 +61,10 @@ def apply_elementwise(operation: Operation, operands: Sequence[Value], target: T
         known &= intervals.is_known(operand.bounds)
     exact = rule.rule([reals(operand) for operand in operands], operation.attributes)
     exact = Bounds(*(np.broadcast_to(side, shape) for side in exact))
-    exact = activated(operation, intervals.forget(exact, ~known))
+    exact = intervals.forget(exact, ~known)
     if target.quantization is not None and target.dtype in INTEGER_RANGE:
-        chooses = operation.kind in elementwise.CHOOSES
-        keeps = chooses and all(target.quantization.equals(operand.quantization) for operand in operands)
-        codes = quantized(exact, target.quantization, target.dtype, step=0.0 if keeps else 1.0, wraps=not keeps)
-        return Value(codes, target.dtype, batched, target.quantization)
+        return _codes(operation, operands, exact, target)
+    exact = activated(operation, exact)
     if dtype not in FLOATS:
         return Value(exact, dtype, batched)  # truth values and whole numbers, computed exactly
     result = _rounded(exact, rule, dtype)
@@ -82,6 +80,19 @@ def apply_elementwise(operation: Operation, operands: Sequence[Value], target: T
     return Value(intervals.forget(result, lost), dtype, batched)
 
 
+def _codes(operation: Operation, operands: Sequence[Value], exact: Bounds, target: Tensor) -> Value:
+    """The result of an integer kernel; codes are numbers whatever happened before, so that an activation cuts them."""
+    assert target.quantization is not None
+    chooses = operation.kind in elementwise.CHOOSES
+    keeps = chooses and all(target.quantization.equals(operand.quantization) for operand in operands)
+    if not keeps:
+        exact = narrowed(exact, target.quantization, LARGEST_16)
+    if operation.activation:
+        exact = RULES[operation.activation].rule([exact], {})
+    codes = quantized(exact, target.quantization, target.dtype, step=0.0 if keeps else 1.0)
+    return Value(codes, target.dtype, any(operand.batched for operand in operands), target.quantization)
+
+
 def _outside(operand: Bounds, rule: Elementwise) -> np.ndarray:
     low, high = rule.domain
     return np.asarray((operand.low < low) | (operand.high > high))
@@ -93,6 +104,7 @@ def _common_shape(operands: Sequence[Value]) -> tuple[int, ...]:
         shape = np.broadcast_shapes(*shapes)
     except ValueError as error:
         raise Unsupported(f"its operands {shapes} do not fit each other") from error
+    check_size(shape)
     for operand in operands:
         if operand.batched and (len(operand.shape) != len(shape) or operand.shape[0] != shape[0]):
             raise Unsupported(f"aligns the batch of {operand.shape} with another axis of {shape}")

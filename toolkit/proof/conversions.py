@@ -11,7 +11,7 @@ from toolkit.proof import intervals
 from toolkit.proof.findings import Findings, why_lost
 from toolkit.proof.graph import FLOATS, INTEGER_RANGE, Operation, Quantization, Tensor, Unsupported
 from toolkit.proof.intervals import ARITHMETICS, Bounds
-from toolkit.proof.values import Value, dequantized, quantized, reals
+from toolkit.proof.values import LARGEST_32, Value, dequantized, narrowed, quantized, reals
 
 CONVERSIONS = ("quantize", "dequantize", "cast", "quantize_linear", "dequantize_linear")
 
@@ -46,7 +46,8 @@ def convert(operation: Operation, operands: Sequence[Value], target: Tensor, fin
     dtype = dtype or (operands[2].dtype if len(operands) > 2 else "uint8")
     if quantization is None or dtype not in INTEGER_RANGE:
         raise Unsupported("has no scale")
-    return Value(quantized(reals(source), quantization, dtype), dtype, source.batched, target.quantization)
+    exact = narrowed(reals(source), quantization, LARGEST_32)
+    return Value(quantized(exact, quantization, dtype), dtype, source.batched, target.quantization)
 
 
 def _linear_scale(operation: Operation, operands: Sequence[Value]) -> Quantization | None:

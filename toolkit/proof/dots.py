@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 
 from toolkit.proof import intervals, linear
-from toolkit.proof.elementwise import activated
+from toolkit.proof.elementwise import RULES, activated
 from toolkit.proof.findings import Findings, limit_of
 from toolkit.proof.graph import FLOATS, INTEGER_RANGE, Operation, Tensor, Unsupported
 from toolkit.proof.intervals import ARITHMETICS, Bounds
 from toolkit.proof.linear import Dot
 from toolkit.proof.moves import channels_back, channels_last, reduced_axes
-from toolkit.proof.values import Value, any_value, hybrid, quantized, reals
+from toolkit.proof.values import LARGEST_32, Value, any_value, hybrid, narrowed, quantized, reals
 
 DOTS = ("conv", "matmul", "mean", "reduce_sum", "average_pool", "batch_normalization")
-ACCUMULATOR = 2.0**31  # int8 dot products are summed in 32 bits
 
 
 def dot(operation: Operation, operands: Sequence[Value | None], target: Tensor, findings: Findings) -> Value:
@@ -56,9 +55,12 @@ def _codes(operation: Operation, sums: Dot, operands: Sequence[Value], target: T
     """The result of an integer kernel: the sum is exact where its accumulator is wide enough."""
     assert target.quantization is not None
     scales = [one.quantization.scale.min() for one in operands[:2] if one.quantization is not None]
-    if operands[0].dtype in ("int8", "uint8") and np.any(sums.size >= ACCUMULATOR * float(np.prod(scales))):
+    if operands[0].dtype in ("int8", "uint8") and np.any(sums.size >= LARGEST_32 * float(np.prod(scales))):
         findings.lost.setdefault(operation.index, "its 32-bit sum may overflow")
-    codes = quantized(activated(operation, sums.exact), target.quantization, target.dtype)
+    exact = narrowed(sums.exact, target.quantization, LARGEST_32)
+    if operation.activation:
+        exact = RULES[operation.activation].rule([exact], {})
+    codes = quantized(exact, target.quantization, target.dtype)
     return Value(codes, target.dtype, True, target.quantization)
 
 

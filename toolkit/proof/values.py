@@ -10,7 +10,7 @@ from toolkit.proof import intervals
 from toolkit.proof.graph import FLOATS, INTEGER_RANGE, Quantization, Reals, Tensor
 from toolkit.proof.intervals import ARITHMETICS, Bounds
 
-WRAP = 2.0**15
+LARGEST_16, LARGEST_32 = 2.0**15, 2.0**31
 
 
 @dataclass(frozen=True)
@@ -80,24 +80,28 @@ def dequantized(codes: Bounds, quantization: Quantization) -> Bounds:
     return Bounds(scale * (codes.low - zero_point), scale * (codes.high - zero_point))
 
 
-def quantized(exact: Bounds, quantization: Quantization, dtype: str, step: float = 1.0, wraps: bool = False) -> Bounds:
+def quantized(exact: Bounds, quantization: Quantization, dtype: str, step: float = 1.0) -> Bounds:
     """Codes a kernel may give for a real result: rounding and requantization move it by less than one step.
 
     Args:
         step: in codes; 0 where the kernel only chooses among codes of the same scale.
-        wraps: the kernel may narrow to 16 bits before it clips, as LiteRT's own MUL does (46,000 became -128): any code
-            may result where the unclipped one does not fit.
     """
     scale, zero_point = _along_axis(exact, quantization)
     first, last = INTEGER_RANGE[dtype]
     slack = step + 1e-6  # of float64's own rounding
     low = np.ceil(np.where(np.isfinite(exact.low), exact.low, -np.inf) / scale + zero_point - slack)
     high = np.floor(np.where(np.isfinite(exact.high), exact.high, np.inf) / scale + zero_point + slack)
-    fits = (low >= -WRAP) & (high < WRAP) if wraps else np.ones(low.shape, dtype=bool)
-    return Bounds(
-        np.where(fits, np.clip(low, first, last), first),
-        np.where(fits, np.clip(high, first, last), last),
-    )
+    return Bounds(np.clip(low, first, last), np.clip(high, first, last))
+
+
+def narrowed(exact: Bounds, quantization: Quantization, largest: float) -> Bounds:
+    """Bounds of a result whose kernel narrows it to 16 or 32 bits before it clips it to its own.
+
+    LiteRT's own MUL narrows to 16: 46,000 became -128. Where the code does not fit, any may result.
+    """
+    scale, zero_point = _along_axis(exact, quantization)
+    reach = intervals.magnitude(exact) / scale + np.abs(zero_point)
+    return intervals.forget(exact, ~(reach < largest))
 
 
 def hybrid(value: Value) -> Bounds:
