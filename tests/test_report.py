@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from tests.bad_files import plain_softplus_onnx, plain_softplus_tflite, publish_unseen
+from tests.bad_files import log_onnx, plain_softplus_onnx, plain_softplus_tflite, publish_unseen
 from tests.browser import Browser, find_chromium, open_browser
 from toolkit.manifest import read_manifest, write_manifest
 from toolkit.report.markup import Markup, count, join, listed, number, table, tag
@@ -146,11 +146,12 @@ def test_verify_command_writes_the_report_and_keeps_its_exit_code(
     toolkit_command: Callable[..., Result], exported_copy: Path, tmp_path: Path
 ) -> None:
     report = tmp_path / "verify.html"
-    plain_softplus_onnx(exported_copy / "model.float32.onnx")
-    publish_unseen(exported_copy / "model.float32.onnx", alone=True)
+    publish_unseen(log_onnx(exported_copy / "model.float32.onnx"), alone=True)
     result = toolkit_command("verify", "--model", exported_copy, "--report", report, "--json")
     assert (result.exit_code, result.stderr) == (1, f"{report}: written\n")
-    assert "1 of 1 exported file failed" in report.read_text()
+    html = report.read_text()
+    assert "1 of 1 exported file failed" in html
+    assert "probed: NaN" in html and "max ∞" in html
     absent = tmp_path / "absent" / "verify.html"
     result = toolkit_command("verify", "--model", exported_copy, "--report", absent)
     assert result.exit_code == 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.cliffs import Curve, Stretch
+from toolkit.cliffs import Curve
 from toolkit.manifest import RelativeError
 from toolkit.report.markup import Markup, join, number, power_of_ten, tag
 from toolkit.trials import BIN_EDGES
@@ -138,7 +138,7 @@ def errors_chart(errors: Sequence[Errors], gates: Mapping[str, float], axis: Axi
         base = y + LANE + height
         strips += [_bar(axis, number_, share, base, height) for number_, share in _bars(each.counts)]
         for value in (summary.median, summary.p99, summary.max):
-            x = axis.at(_log_place(value))
+            x = axis.at(_log_place(value) if math.isfinite(value) else axis.high)
             strips.append(tag("line", x1=x, x2=x, y1=y + LANE, y2=base + 4, class_="statistic"))
         for limit in gates.values():
             if math.isfinite(limit):
@@ -192,7 +192,7 @@ def cliffs_chart(
         y += LANE
         for name, curve in curves.items():
             rows.append(_text(name, 0, y + LETTER))
-            rows += [_segment(axis, stretch, y + LETTER + 5) for stretch in curve]
+            rows.append(_bar_of(axis, curve, y + LETTER + 5))
             y += LETTER + 5 + LANE + 4
         y += 10
     marks = []
@@ -205,19 +205,20 @@ def cliffs_chart(
     return _svg(label, y + LANE, *ticks, *rows, *marks)
 
 
-def _segment(axis: Axis, stretch: Stretch, y: int) -> Markup:
-    left, right = axis.share(stretch.first), axis.share(stretch.last)
-    inside = SHORT.get(stretch.kind, "")
-    if stretch.kind == "inexact" and right - left > 12:
-        inside = f"held at {number(stretch.smallest, 2)}"
-    if left == 0:
-        place, anchor = 1.0, "start"
-    else:
-        place, anchor = (99.0, "end") if right == 100 else ((left + right) / 2, "middle")
-    return join(
-        tag("rect", x=f"{left:.2f}%", y=y, width=f"{right - left:.2f}%", height=LANE - 2, class_=stretch.kind),
-        _text(inside, f"{place:.2f}%", y + 13, f"on-{stretch.kind}", text_anchor=anchor) if inside else None,
-    )
+def _bar_of(axis: Axis, curve: Curve, y: int) -> Markup:
+    """One bar in its stretches, and on top of all of them what is written on it."""
+    shapes, words = list[Markup](), list[Markup]()
+    for stretch in curve:
+        left, right = axis.share(stretch.first), axis.share(stretch.last)
+        kind, width = stretch.kind, f"{right - left:.2f}%"
+        shapes.append(tag("rect", x=f"{left:.2f}%", y=y, width=width, height=LANE - 2, class_=kind))
+        if kind in SHORT:
+            middle = f"{(left + right) / 2:.2f}%"
+            words.append(_text(SHORT[kind], middle, y + 13, f"on-{kind}", text_anchor="middle"))
+        elif kind == "inexact" and right - left > 12 and (left == 0 or right == 100):
+            place, anchor = ("1%", "start") if left == 0 else ("99%", "end")  # too long for the middle of a short one
+            words.append(_text(f"held at {number(stretch.smallest, 2)}", place, y + 13, text_anchor=anchor))
+    return join(*shapes, *words)
 
 
 SHORT = {"zero": "0", "infinite": "∞", "nan": "NaN", "negative": "< 0"}  # what is written on a bar

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from toolkit.probes import WITHIN_RANGES
 from toolkit.report.charts import Errors, Minima, errors_axis, errors_chart, minima_chart
 from toolkit.report.markup import Markup, count, folded, join, listed, number, table, tag
@@ -103,7 +105,7 @@ def _worst_errors(verification: Verification, verdict: Verdict) -> list[Errors]:
     """Of each parameter, those in the kernel set with the largest one."""
     worst = []
     for index, name in enumerate(verification.manifest.spec.parameters):
-        trial = max(verdict.trials, key=lambda each: each.relative_error[index].max)
+        trial = max(verdict.trials, key=lambda each: np.nan_to_num(each.relative_error[index].max, nan=np.inf))
         worst.append(Errors(name, trial.error_counts[index], trial.relative_error[index]))
     return worst
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from toolkit import __version__
 from toolkit.cliffs import Curve, measure_head, measure_plain
 from toolkit.contained import run_contained
 from toolkit.errors import ToolkitError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from toolkit.verification import Verification
 
 RUNTIMES = {".tflite": "LiteRT", ".onnx": "ONNX Runtime"}
-PACKAGES = ("softplus-toolkit", "ai-edge-litert", "onnxruntime", "numpy", "pyarrow")
+PACKAGES = ("ai-edge-litert", "onnxruntime", "numpy", "pyarrow")
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def _grouped(curves: dict[str, Curve]) -> dict[tuple[str, ...], Curve]:
 def machine() -> dict[str, str]:
     """What the verification ran on: versions of packages, Python, operating system and processor."""
     return {
+        "softplus-toolkit": __version__,
         **{package: version(package) for package in PACKAGES},
         "Python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

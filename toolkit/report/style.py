@@ -116,5 +116,7 @@ svg .on-zero, svg .on-infinite, svg .on-negative, svg .on-nan {{ fill: var(--bad
   h2, h3, caption {{ break-after: avoid; }}
   figure, tr, .verdict {{ break-inside: avoid; }}
   a {{ color: inherit; text-decoration: none; }}
+  table {{ font-size: .85em; }}
+  details {{ display: none; }}
 }}
 """
