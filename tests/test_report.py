@@ -264,8 +264,10 @@ def test_report_opens_without_errors_or_requests_and_fits_the_window(
 def test_labels_of_the_charts_stay_inside_a_narrow_page(browser: Browser, good_page: Path) -> None:
     opened = browser.open(good_page, width=360)
     outside = opened.evaluate(
-        "[...document.querySelectorAll('svg text')].map(text => [text.textContent, text.getBoundingClientRect()])"
-        ".filter(([, box]) => box.left < 0 || box.right > 360).map(([words]) => words)"
+        "[...document.querySelectorAll('svg text')].filter(text => {"
+        "  const [inner, outer] = [text, text.closest('.chart')].map(each => each.getBoundingClientRect());"
+        "  return inner.left < outer.left || inner.right > outer.right;"
+        "}).map(text => text.textContent)"
     )
     assert outside == []
 

@@ -217,7 +217,8 @@ def _bar_of(axis: Axis, curve: Curve, y: int) -> Markup:
             words.append(_text(SHORT[kind], middle, y + 13, f"on-{kind}", text_anchor="middle"))
         elif kind == "inexact" and right - left > 12 and (left == 0 or right == 100):
             place, anchor = ("1%", "start") if left == 0 else ("99%", "end")  # too long for the middle of a short one
-            words.append(_text(f"held at {number(stretch.smallest, 2)}", place, y + 13, text_anchor=anchor))
+            held = f"held at {number(stretch.smallest, 2)}"
+            words.append(_text(held, place, y + 13, "on-inexact", text_anchor=anchor))
     return join(*shapes, *words)
 
 

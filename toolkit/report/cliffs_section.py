@@ -36,7 +36,7 @@ def cliffs_section(verification: Verification, measured: Measured) -> Markup:
         rows += [[runtime, name, *_ends(curve)] for name, curve in curves.items()]
     ranges = {
         "logits of the compared datasets": _span(verification.logits),
-        "of inputs made for small estimates, in range": _span(verification.logits_within_ranges),
+        "logits of probes in range": _span(verification.logits_within_ranges),
     }
     drawn = {stretch.kind for curves in groups.values() for curve in curves.values() for stretch in curve}
     spoken = "; ".join(f"{row[0]}, {row[1]}: 0 or less {row[2]}, infinite {row[4]}" for row in rows)

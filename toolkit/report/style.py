@@ -100,6 +100,7 @@ svg .range {{ fill: var(--data); }}
 .interval, rect.good, rect.inexact, span.good, span.inexact {{ stroke: var(--data); border: 1px solid var(--data); }}
 .subnormal {{ stroke: var(--odd); border: 1px solid var(--odd); }}
 .zero, .infinite, .negative, .nan {{ stroke: var(--bad); border: 1px solid var(--bad); }}
+svg .on-inexact {{ stroke: var(--pale); stroke-width: 4px; paint-order: stroke; }}
 svg .on-zero, svg .on-infinite, svg .on-negative, svg .on-nan {{ fill: var(--bad); font-weight: 700; }}
 .key {{ list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; font-size: .875rem; }}
 .key span {{ display: inline-block; width: 1.5em; height: .9em; margin-right: .4em; vertical-align: -.1em; }}
