@@ -50,7 +50,7 @@ def test_build_network_first_estimates_are_the_parameter_means_for_an_average_da
 def test_build_network_first_logits_spread_with_the_parameters() -> None:
     datasets = np.random.default_rng(0).normal(3.0, 2.0, (200, 200, 2)).astype(np.float32)
     spreads = network(parameter_means=(2.0, 1.6, 4000.0))(datasets).numpy().std(axis=0)  # deviations .5, .4, 1000
-    # A fresh network's, times the deviation where that exceeds 1. Measured over three: .07 to .1, .06 to .08, 84 to 113.
+    # A fresh network's, times the deviation where that exceeds 1. Measured: .07 to .1, .06 to .08, 84 to 113.
     assert np.all((spreads > [0.03, 0.03, 40]) & (spreads < [0.2, 0.2, 230]))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -12,8 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
 
+from export.keras_file import load_network, read_network, translate_network
 from toolkit.datasets import read_datasets
-from toolkit.errors import OutputError
+from toolkit.errors import ExportError, ModelError, OutputError
+from toolkit.files import sha256_of
+from toolkit.given import GivenNetwork, _fit
 from toolkit.manifest import read_manifest
 from toolkit.recovery import recovery_of
 from toolkit.training import Settings, train
@@ -30,6 +34,24 @@ def weights_of(directory: Path) -> list[np.ndarray]:
 
 def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def given(path: Path) -> GivenNetwork:
+    return GivenNetwork(path, load_network, translate_network)
+
+
+def save_network(
+    path: Path, last: Any = "linear", *, rows: int = 24, outputs: int = 3, inside: Any = None, behind: Any = None
+) -> Path:
+    """A small network of a user's own, untrained: convolution, batch normalization, dropout, Dense."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(0)
+    usual = [layers.Conv1D(16, 3, activation="relu"), layers.BatchNormalization(momentum=0.9), layers.Dropout(0.1)]
+    stack = [*usual, inside, layers.Flatten(), layers.Dense(outputs, activation=last), behind]
+    keras.Sequential([keras.Input((rows, 2)), *filter(None, stack)]).save(path)
+    return path
 
 
 def test_train_writes_a_model_directory(trained: Path) -> None:
@@ -109,6 +131,152 @@ def test_train_resumes_to_the_weights_of_an_undisturbed_run(small_datasets: Path
     assert not (tmp_path / "cut" / ".training").exists()
 
 
+TRANSFORMED = {
+    "as they are": lambda true: true,
+    "as logarithms": np.log,
+    "standardized": lambda true: (true - true.mean(axis=0)) / true.std(axis=0),
+}
+
+
+@pytest.mark.parametrize("learned", TRANSFORMED)
+def test_train_starts_from_a_network_with_a_linear_last_layer_whatever_it_has_learned(
+    learned: str, small_datasets: Path, tmp_path: Path
+) -> None:
+    import keras
+
+    table = pq.read_table(small_datasets)
+    datasets = np.array(table["x"].to_pylist(), np.float32)
+    true = np.stack([table[name].to_numpy() for name in PARAMETERS], axis=1)
+    path = save_network(tmp_path / "net.keras")
+    network = keras.saving.load_model(path)
+    network.compile("adam", "mse")
+    network.fit(datasets, TRANSFORMED[learned](true), epochs=4, verbose=0)
+    network.save(path)
+    lines: list[str] = []
+    settings = Settings(epochs=2, batch_size=32)
+    manifest = train(
+        [small_datasets],
+        PARAMETERS,
+        output=tmp_path / "model",
+        settings=settings,
+        start_from=given(path),
+        say=lines.append,
+    )
+    losses = [float(line.split("validation ")[1].split()[0].rstrip(",")) for line in lines]
+    assert lines[0].startswith("given network: validation ")
+    # Each parameter's mean as its estimate has the loss 1. Measured: .53, .47 and .28 when softplus has been put there,
+    # .41, .37 and .20 an epoch or two later.
+    assert losses[0] < 0.7 and min(losses[1:]) < min(0.5, losses[0])
+    assert manifest.training.note == f"Trained on from net.keras (sha256 {sha256_of(path)})."
+    _, read = read_network(tmp_path / "model" / "model.keras", manifest.spec)  # it can be exported: softplus is there
+    assert [type(layer).__name__ for layer in read.layers] == [
+        *("Conv1D", "Activation", "BatchNormalization", "Reshape", "Dense"),
+    ]
+
+
+def test_fit_finds_the_line_from_what_was_learned_to_the_logits() -> None:
+    rng = np.random.default_rng(0)
+    true = rng.uniform([1e-3, 0.5, 500], [1e-1, 3, 2500], (1000, 3)).astype(np.float32)
+    logits = true.astype(np.float64) + np.log(-np.expm1(-true.astype(np.float64)))
+    slopes, offsets = _fit((logits - [3.0, -1.0, 200.0]) / [2.0, 0.5, 1e4], true)
+    np.testing.assert_allclose(slopes, [2.0, 0.5, 1e4], rtol=1e-9)
+    np.testing.assert_allclose(offsets, [3.0, -1.0, 200.0], rtol=1e-9)
+
+
+def test_fit_leaves_the_slope_of_a_network_that_says_nothing() -> None:
+    true = np.random.default_rng(0).uniform(1, 2, (100, 1)).astype(np.float32)
+    slopes, offsets = _fit(np.full((100, 1), 7.0), true)
+    assert slopes == 1
+    # The mean is 1.5 and its logit 1.25; larger values weigh more, whose estimates follow their logits more closely.
+    assert offsets + 7 == pytest.approx(1.25, abs=0.15)
+
+
+def test_train_from_a_network_that_ends_in_softplus_is_never_worse_than_it(
+    trained: Path, small_datasets: Path, tmp_path: Path
+) -> None:
+    table = pq.read_table(small_datasets).slice(0, 300)
+    for name in PARAMETERS:  # nothing to learn: what is trained on these has only noise to fit
+        shuffled = np.random.default_rng(0).permutation(table[name].to_numpy())
+        table = table.set_column(table.schema.get_field_index(name), name, [shuffled])
+    pq.write_table(table, tmp_path / "d.parquet")
+    lines: list[str] = []
+    settings = Settings(epochs=9, batch_size=32, patience=2)
+    mean_only = save_network(tmp_path / "mean.keras", "softplus")
+    network = load_network(mean_only)
+    network.layers[-1].kernel.assign(np.zeros_like(network.layers[-1].kernel))
+    means = np.array([table[name].to_numpy().mean() for name in PARAMETERS])
+    network.layers[-1].bias.assign(np.log(np.expm1(means)))
+    network.save(mean_only)
+    train(
+        [tmp_path / "d.parquet"],
+        PARAMETERS,
+        output=tmp_path / "model",
+        settings=settings,
+        start_from=given(mean_only),
+        say=lines.append,
+    )
+    assert len(lines) == 3 and "(best)" not in "".join(lines)
+    assert same(weights_of(tmp_path / "model"), network.get_weights())
+
+
+def test_train_from_a_network_with_dropout_resumes_to_the_same_weights_and_from_no_other_network(
+    small_datasets: Path, tmp_path: Path
+) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop_after_one(line: str) -> None:
+        if line.startswith("epoch 1"):
+            raise Stop
+
+    def run(output: str, network: str = "net.keras", **options: Any) -> None:
+        train(
+            [small_datasets],
+            PARAMETERS,
+            output=tmp_path / output,
+            settings=Settings(epochs=2, batch_size=128),
+            start_from=given(tmp_path / network),
+            **options,
+        )
+
+    save_network(tmp_path / "net.keras")
+    save_network(tmp_path / "other.keras", "softplus")
+    run("whole")
+    with pytest.raises(Stop):
+        run("cut", say=stop_after_one)
+    with pytest.raises(OutputError, match="had other datasets or settings"):
+        run("cut", "other.keras", resume=True)
+    run("cut", resume=True)
+    assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut"))
+
+
+def test_train_refuses_a_network_that_does_not_fit(small_datasets: Path, tmp_path: Path) -> None:
+    import keras
+    from keras import layers
+
+    frozen = save_network(tmp_path / "frozen.keras", "softplus")
+    network = keras.saving.load_model(frozen)
+    network.trainable = False
+    network.save(frozen)
+    refused = {
+        save_network(tmp_path / "longer.keras", rows=30): "takes inputs of shape (30, 2), the datasets have",
+        save_network(tmp_path / "four.keras", outputs=4): "gives outputs of shape (4,) for 3 parameters",
+        save_network(
+            tmp_path / "odd.keras", inside=layers.Dense(8, activation="gelu", name="odd")
+        ): "layer 'odd' (Dense)",
+        save_network(tmp_path / "new.keras", inside=layers.LayerNormalization(name="n")): "layer 'n' is a LayerNorm",
+        save_network(
+            tmp_path / "relu.keras", behind=layers.ReLU()
+        ): "ends in ReLU, so softplus cannot be put there. Let",
+        frozen: "no layer can be trained (trainable=False)",
+    }
+    for path, reason in refused.items():
+        with pytest.raises((ExportError, ModelError)) as caught:
+            train([small_datasets], PARAMETERS, output=tmp_path / "model", start_from=given(path))
+        assert str(caught.value).startswith(f"{path}: {reason}")
+        assert not (tmp_path / "model").exists()
+
+
 def test_train_stops_early_and_keeps_the_best_weights(small_datasets: Path, tmp_path: Path) -> None:
     # A step this large, and targets that rows shuffled across datasets say nothing about: nothing to gain for long.
     table = pq.read_table(small_datasets).slice(0, 300)
@@ -153,6 +321,18 @@ def test_train_command_takes_every_option(
     manifest = read_manifest(tmp_path / "model")
     assert (manifest.training.datasets, manifest.training.seed) == (2000, 3)
     assert pq.read_metadata(tmp_path / "model" / "calibration.parquet").num_rows == 50
+
+
+def test_train_command_starts_from_a_network(
+    toolkit_command: Callable[..., Result], small_datasets: Path, tmp_path: Path
+) -> None:
+    path = save_network(tmp_path / "net.keras")
+    arguments = ["train", small_datasets, "--parameters", "height,rate,noise", "--output", tmp_path / "model"]
+    result = toolkit_command(*arguments, "--epochs", 1, "--start-from", path)
+    assert result.exit_code == 0, result.output
+    assert "given network: validation " in result.stderr
+    assert "Trained on 1,800 datasets. Trained on from net.keras (sha256 " in result.stdout
+    assert toolkit_command(*arguments, "--start-from", tmp_path / "absent.keras").exit_code == 2
 
 
 def test_train_command_says_in_one_line_what_is_wrong(

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from toolkit import __version__
 from toolkit.errors import ToolkitError
 from toolkit.spec import FORMATS, PRECISIONS
+
+if TYPE_CHECKING:
+    from toolkit.given import GivenNetwork
 
 REJECTED = 3  # exit code: finished, but rows were rejected
 
@@ -116,6 +120,7 @@ def simulate_command(function: str, output: Path, count: int, seed: int, workers
 @click.option("--epochs", type=click.IntRange(min=1), default=30, show_default=True, help="At most; stops early.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--start-from", type=file, help="Network (.keras) to train on, in place of a fresh one.")
 @click.option("--exchangeable-rows", is_flag=True, help="Shuffle rows within datasets: their order carries nothing.")
 @click.option(
     "--calibration-count",
@@ -135,6 +140,7 @@ def train_command(
     epochs: int,
     batch_size: int,
     seed: int,
+    start_from: Path | None,
     exchangeable_rows: bool,
     calibration_count: int,
     resume: bool,
@@ -154,6 +160,7 @@ def train_command(
             validation=validation,
             column=column,
             settings=settings,
+            start_from=_given(start_from) if start_from else None,
             calibration_count=calibration_count,
             resume=resume,
             report=report,
@@ -161,6 +168,53 @@ def train_command(
         )
     if not quiet:
         print_training(output, manifest)
+
+
+@main.command("adopt")
+@click.argument("network", type=file, metavar="NET.keras")
+@click.option("--parameters", type=Names(), required=True, help="Names of the outputs, in their order: v,a,t0.")
+@click.option("--columns", type=Names(), help="Names of the input's columns, in their order: rt,correct.")
+@click.option("--rows", type=click.IntRange(min=1), help="Rows of a dataset, where the network takes any number.")
+@click.option("--calibration", type=file, help="Parquet file of datasets that the network was trained for.")
+@column_option
+@order_option
+@click.option("--output", type=path, default=Path("model"), show_default=True, help="Model directory to write.")
+@quiet_option
+def adopt_command(
+    network: Path,
+    parameters: tuple[str, ...],
+    columns: tuple[str, ...] | None,
+    rows: int | None,
+    calibration: Path | None,
+    column: str | None,
+    order: str | None,
+    output: Path,
+    quiet: bool,
+) -> None:
+    """Write a model directory around a network that was trained elsewhere."""
+    from toolkit.adoption import adopt
+    from toolkit.tables import print_training
+
+    manifest = adopt(
+        _given(network),
+        parameters,
+        columns=columns,
+        rows=rows,
+        calibration=calibration,
+        column=column,
+        order=order,
+        output=output,
+    )
+    if not quiet:
+        print_training(output, manifest)
+
+
+def _given(network: Path) -> GivenNetwork:
+    """A user's network, to be read as the exporter reads it."""
+    from export.keras_file import load_network, translate_network
+    from toolkit.given import GivenNetwork
+
+    return GivenNetwork(network, load_network, translate_network)
 
 
 @main.command("export")

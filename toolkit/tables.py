@@ -28,18 +28,14 @@ def print_training(directory: Path, manifest: Manifest) -> None:
     """How well the network recovers each parameter of the held-out datasets, and what to do next."""
     table = _table("parameter", "from", "to", "R2", "RMSE", "median relative error")
     for parameter in manifest.parameters:
-        found = manifest.training.metrics[parameter.name]
-        table.add_row(
-            parameter.name,
-            f"{parameter.minimum:.4g}",
-            f"{parameter.maximum:.4g}",
-            f"{found['r2']:.3f}",
-            f"{found['rmse']:.4g}",
-            f"{found['median_relative_error']:.2%}",
-        )
+        found = manifest.training.metrics.get(parameter.name)
+        shown = [f"{found['r2']:.3f}", f"{found['rmse']:.4g}", f"{found['median_relative_error']:.2%}"] if found else []
+        table.add_row(parameter.name, f"{parameter.minimum:.4g}", f"{parameter.maximum:.4g}", *shown)
     console = _console()
     console.print(table)
-    console.print(f"{directory}: trained on {manifest.training.datasets:,} datasets. Next: toolkit export --format all")
+    trained = [f"Trained on {manifest.training.datasets:,} datasets."] if manifest.training.datasets else []
+    said = " ".join([*trained, *filter(None, [manifest.training.note]), "Next: toolkit export --format all"])
+    console.print(f"{directory}: {said}", highlight=False, soft_wrap=True)
 
 
 def print_files(files: Iterable[ModelFile]) -> None:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.checkpoint import Progress, restore_checkpoint, save_checkpoint
 from toolkit.errors import InputError, OutputError
-from toolkit.files import appears_whole
+from toolkit.files import appears_whole, sha256_of
+from toolkit.given import GivenNetwork, start_network
 from toolkit.manifest import (
     CALIBRATION_FILE,
     KERAS_FILE,
@@ -40,6 +42,7 @@ LEARNING_RATE = 1e-3  # Adam's start; falls along a cosine to FINAL_LEARNING_RAT
 FINAL_LEARNING_RATE = 1e-5
 WARMUP_STEPS = 200  # a linear rise: the first gradients of a fresh network are its largest
 PREDICT_BATCH = 512
+FITTED = 4096  # datasets that softplus is fitted on, in a network that ended in something else
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,6 @@ class Settings:
     exchangeable_rows: bool = False
 
 
-@dataclass
-class Progress:
-    """How far training has come; everything `--resume` needs beside the weights."""
-
-    epoch: int = 0
-    best_epoch: int = 0
-    best_loss: float = float("inf")
-    history: list[dict[str, float]] = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        self.history = self.history or []
-
-
 def train(
     datasets: Sequence[Path],
     parameters: Sequence[str],
@@ -74,6 +64,7 @@ def train(
     validation: Path | None = None,
     column: str | None = None,
     settings: Settings = Settings(),  # noqa: B008  a frozen dataclass
+    start_from: GivenNetwork | None = None,
     calibration_count: int = 6000,
     resume: bool = False,
     report: Report = silent,
@@ -91,12 +82,15 @@ def train(
         output: the model directory to write; it must not hold a model yet.
         validation: a file to validate on; without it a share of `datasets` is held out.
         column: name of the column of datasets, where the files leave a choice.
+        start_from: a network whose layers and weights to begin with, in place of a fresh one of the usual layers. If it
+            ends in softplus and no epoch makes it better, it is kept as it was.
         calibration_count: how many of the held-out datasets go into the model directory.
         resume: continue after the last finished epoch of an interrupted run with the same arguments.
         report: told (steps done, steps in all) of the running epoch.
         say: told one line per epoch.
     Raises:
         InputError: datasets or targets that cannot be trained on, naming the row.
+        ExportError: `start_from` could not be exported once it is trained, or is not of the datasets' shape.
         OutputError: `output` holds a model, or an interrupted run that differs.
     """
     if (output / MANIFEST).exists():
@@ -106,13 +100,17 @@ def train(
     tensorflow.config.experimental.enable_op_determinism()
     keras = tensorflow.keras
     keras.utils.set_random_seed(settings.seed)
+    if start_from is None:
+        network = build_network(
+            data.spec, data.column_means, data.column_variances, data.parameter_means, data.parameter_deviations
+        )
+    else:
+        network = start_network(start_from, data.spec, *next(data.batches(0, FITTED, exchangeable_rows=False)))
     output.mkdir(parents=True, exist_ok=True)
     (output / CHECKPOINT_FOLDER).mkdir(exist_ok=True)
-
-    network = build_network(
-        data.spec, data.column_means, data.column_variances, data.parameter_means, data.parameter_deviations
-    )
-    trainer = _Trainer(tensorflow, network, data, settings, output / CHECKPOINT_FOLDER)
+    trainer = _Trainer(tensorflow, network, data, settings, start_from, output / CHECKPOINT_FOLDER)
+    if start_from is not None:
+        say(trainer.begin_from_what_is_given())
     if resume:
         trainer.restore()
         say(f"resuming after epoch {trainer.progress.epoch}")
@@ -126,9 +124,15 @@ class _Trainer:
     """The state of a training run: network, optimizer, best weights so far, history."""
 
     def __init__(
-        self, tensorflow: Any, network: keras.Model, data: TrainingData, settings: Settings, folder: Path
+        self,
+        tensorflow: Any,
+        network: keras.Model,
+        data: TrainingData,
+        settings: Settings,
+        start: GivenNetwork | None,
+        folder: Path,
     ) -> None:
-        self.network, self.data, self.settings = network, data, settings
+        self.network, self.data, self.settings, self.start = network, data, settings, start
         self.checkpoint = folder / "checkpoint.npz"
         self.progress = Progress()
         self.best = network.get_weights()
@@ -153,14 +157,17 @@ class _Trainer:
         @tensorflow.function(input_signature=signature)
         def step(batch: Any, targets: Any) -> Any:
             with tensorflow.GradientTape() as tape:
-                loss = tensorflow.reduce_mean(tensorflow.square(network(batch, training=True) - targets) * weights)
+                estimates = tensorflow.cast(network(batch, training=True), tensorflow.float32)
+                loss = tensorflow.reduce_mean(tensorflow.square(estimates - targets) * weights)
+                for penalty in network.losses:  # of a given network's regularizers
+                    loss += tensorflow.cast(penalty, tensorflow.float32)
             gradients = tape.gradient(loss, network.trainable_variables)
             self.optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
             return loss
 
         @tensorflow.function(input_signature=signature[:1])
         def predict(batch: Any) -> Any:
-            return network(batch, training=False)
+            return tensorflow.cast(network(batch, training=False), tensorflow.float32)
 
         self._step, self._predict = step, predict
 
@@ -168,6 +175,11 @@ class _Trainer:
     def finished(self) -> bool:
         done = self.progress
         return done.epoch >= self.settings.epochs or done.epoch - done.best_epoch >= self.settings.patience
+
+    def begin_from_what_is_given(self) -> str:
+        """Let the weights of before the first epoch be the best until others are better."""
+        rmse, self.progress.best_loss = self.validate()
+        return f"given network: validation {self.progress.best_loss:.5f}, RMSE {self._each(rmse)}"
 
     def run_epoch(self, report: Report) -> str:
         """Train one epoch, validate, remember the weights if they are the best, write a checkpoint."""
@@ -179,10 +191,7 @@ class _Trainer:
             losses.append(self._step(batch, targets))
             report(index + 1, self.steps_per_epoch)
         loss = float(np.mean([float(value) for value in losses]))
-        estimates = self.predict(self.data.validation_datasets)
-        errors = estimates - self.data.validation_targets
-        rmse = np.sqrt(np.mean(np.square(errors, dtype=np.float64), axis=0))
-        validation_loss = float(np.mean((rmse / self.data.parameter_deviations) ** 2))
+        rmse, validation_loss = self.validate()
         if not np.isfinite([loss, validation_loss]).all():
             raise InputError(f"epoch {epoch}: the loss is not finite. Look for extreme values in the datasets.")
         self.progress.epoch = epoch
@@ -200,13 +209,21 @@ class _Trainer:
             f"validation_rmse_{name}": float(value) for name, value in zip(self.data.spec.parameters, rmse, strict=True)
         }
         self.progress.history.append(record)
-        self._save_checkpoint()
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in zip(self.data.spec.parameters, rmse, strict=True))
+        save_checkpoint(self.checkpoint, self._fingerprint(), self.progress, self.network, self.optimizer, self.best)
         best = " (best)" if self.progress.best_epoch == epoch else ""
         return (
             f"epoch {epoch} of {self.settings.epochs}: loss {loss:.5f}, validation {validation_loss:.5f}{best}, "
-            f"RMSE {shown}, {record['seconds']:.0f} s"
+            f"RMSE {self._each(rmse)}, {record['seconds']:.0f} s"
         )
+
+    def _each(self, values: NDArray[np.float64]) -> str:
+        return ", ".join(f"{name} {value:.4g}" for name, value in zip(self.data.spec.parameters, values, strict=True))
+
+    def validate(self) -> tuple[NDArray[np.float64], float]:
+        """RMSE of each parameter over the validation datasets, and their loss."""
+        errors = self.predict(self.data.validation_datasets) - self.data.validation_targets
+        rmse = np.sqrt(np.mean(np.square(errors, dtype=np.float64), axis=0))
+        return rmse, float(np.mean((rmse / self.data.parameter_deviations) ** 2))
 
     def predict(self, datasets: NDArray[np.float32]) -> NDArray[np.float32]:
         batches = [datasets[start : start + PREDICT_BATCH] for start in range(0, len(datasets), PREDICT_BATCH)]
@@ -217,34 +234,15 @@ class _Trainer:
 
     def _fingerprint(self) -> str:
         """Of everything that must be the same when a run is resumed."""
-        facts = {**asdict(self.settings), "data": self.data.fingerprint}
+        start = self.start and sha256_of(self.start.path)
+        facts = {**asdict(self.settings), "data": self.data.fingerprint, "start": start}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-    def _save_checkpoint(self) -> None:
-        arrays = {f"weight_{i}": value for i, value in enumerate(self.network.get_weights())}
-        arrays |= {f"best_{i}": value for i, value in enumerate(self.best)}
-        arrays |= {f"optimizer_{i}": variable.numpy() for i, variable in enumerate(self.optimizer.variables)}
-        state = {**asdict(self.progress), "fingerprint": self._fingerprint()}
-        with appears_whole(self.checkpoint) as partial, partial.open("wb") as target:
-            np.savez(target, state=np.array(json.dumps(state)), **arrays)
 
     def restore(self) -> None:
         """Take up the last finished epoch; without a checkpoint there is nothing to take up."""
-        if not self.checkpoint.is_file():
-            return
-        with np.load(self.checkpoint, allow_pickle=False) as stored:
-            state = json.loads(str(stored["state"]))
-            if state.pop("fingerprint") != self._fingerprint():
-                raise OutputError(
-                    f"{self.checkpoint.parent}: the interrupted run had other datasets or settings. "
-                    "Repeat its command, or start afresh without --resume."
-                )
-            weights = self.network.get_weights()
-            self.network.set_weights([stored[f"weight_{i}"] for i in range(len(weights))])
-            self.best = [stored[f"best_{i}"] for i in range(len(weights))]
-            for index, variable in enumerate(self.optimizer.variables):
-                variable.assign(stored[f"optimizer_{index}"])
-        self.progress = Progress(**state)
+        restored = restore_checkpoint(self.checkpoint, self._fingerprint(), self.network, self.optimizer)
+        if restored:
+            self.progress, self.best = restored
 
 
 def _write_model_directory(output: Path, trainer: _Trainer, calibration_count: int) -> Manifest:
@@ -275,7 +273,10 @@ def _write_model_directory(output: Path, trainer: _Trainer, calibration_count: i
             for name, low, high in zip(data.spec.parameters, data.parameter_minima, data.parameter_maxima, strict=True)
         ),
         training=Training(
-            data.training_count, trainer.settings.seed, {name: asdict(r) for name, r in recoveries.items()}
+            data.training_count,
+            trainer.settings.seed,
+            {name: asdict(r) for name, r in recoveries.items()},
+            f"Trained on from {trainer.start.describe()}." if trainer.start else "",
         ),
         versions=versions(),
     )

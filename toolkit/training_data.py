@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,14 +110,21 @@ class TrainingData:
     def write_calibration(self, path: Path, count: int) -> None:
         """The first `count` held-out datasets with their true parameters, as Parquet."""
         targets = self.validation_targets[:count]
-        columns = {"x": encode(self.validation_datasets[:count])}
-        columns |= {name: pa.array(targets[:, index]) for index, name in enumerate(self.spec.parameters)}
-        table = pa.table(columns)
-        table = table.cast(write_schema_metadata(table.schema, self.spec.columns, self.spec.parameters))
-        with appears_whole(path) as partial:
-            # The bytes of a float compress when equal significances lie together.
-            pq.write_table(table, partial, compression="zstd", compression_level=9, use_dictionary=False,
-                           use_byte_stream_split=True)  # fmt: skip
+        true = {name: targets[:, index] for index, name in enumerate(self.spec.parameters)}
+        write_calibration(path, self.spec, self.validation_datasets[:count], true)
+
+
+def write_calibration(
+    path: Path, spec: Spec, datasets: NDArray[np.float32], true: Mapping[str, NDArray[np.float32]]
+) -> None:
+    """Write datasets and the true values of those parameters that have any, as Parquet, whole or not at all."""
+    column = "x" if "x" not in spec.parameters else "datasets"
+    table = pa.table({column: encode(datasets), **{name: pa.array(values) for name, values in true.items()}})
+    table = table.cast(write_schema_metadata(table.schema, spec.columns, spec.parameters))
+    with appears_whole(path) as partial:
+        # The bytes of a float compress when equal significances lie together.
+        pq.write_table(table, partial, compression="zstd", compression_level=9, use_dictionary=False,
+                       use_byte_stream_split=True)  # fmt: skip
 
 
 def open_training_data(
@@ -228,12 +235,17 @@ def _read(source: Source, spec: Spec, row_groups: Sequence[int] | None) -> Itera
                     f"{source.path}, row {row + index}: {source.layout.column!r} cannot be trained on: {reason}. "
                     "Remove or mend the row."
                 )
-        targets = np.stack([_target(batch, name, source.path, row) for name in spec.parameters], axis=1)
+        targets = np.stack([true_values(batch, name, source.path, row) for name in spec.parameters], axis=1)
         row += len(batch)
         yield decoded.datasets, targets
 
 
-def _target(batch: pa.RecordBatch, name: str, path: Path, row: int) -> NDArray[np.float32]:
+def true_values(batch: pa.RecordBatch, name: str, path: Path, row: int) -> NDArray[np.float32]:
+    """The column of a parameter's true values, whose first row is the file's `row`: float32, all of them positive.
+
+    Raises:
+        InputError: not numbers, or one that is not positive and finite.
+    """
     array = batch.column(name)
     if not (pa.types.is_floating(array.type) or pa.types.is_integer(array.type)):
         raise InputError(f"{path}: parameter {name!r} is {array.type}, not a number.")
