@@ -168,7 +168,7 @@ def _versions(path: Path) -> dict[str, str]:
     from toolkit import __version__
 
     keras_version = read_keras_zip(path).metadata.get("keras_version")
-    return {"softplus-toolkit": __version__, **({"keras": str(keras_version)} if keras_version else {})}
+    return {"softplus-toolkit": __version__, **({"keras": str(keras_version)[:40]} if keras_version else {})}
 
 
 def _check_output(output: Path) -> None:
