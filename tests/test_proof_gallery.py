@@ -397,6 +397,40 @@ def test_dynamic_range_weights_are_judged_by_their_head(head: Head, quantize: Ca
     assert proof.passed == (head is simple_head), proof.failures
 
 
+@pytest.mark.parametrize("head", [_plain, simple_head])
+def test_static_quantization_of_onnx_runtime_is_judged_by_the_head(head: Head, network: Any, tmp_path: Path) -> None:
+    """A trunk in int8: refused before a plain softplus, proved before a positive one that is left in float32."""
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+    from export.graph import build_function
+    from export.onnx import to_onnx
+
+    datasets = np.random.default_rng(1).normal(0, 20, (256, *SPEC.shape)).astype(np.float32)
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.batches = iter([{"datasets": datasets}])
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.batches, None)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("export.graph.positive_softplus", head)
+        function = build_function(network, 64.0)
+    source, path = tmp_path / "float.onnx", tmp_path / "model.onnx"
+    source.write_bytes(to_onnx(function, "float32"))
+    nodes = onnx.load(source).graph.node
+    last = next(place for place, node in enumerate(nodes) if node.op_type == "MatMul")
+    kept = [] if head is _plain else [node.name for node in nodes][last + 2 :]
+    int8 = {"activation_type": QuantType.QInt8, "weight_type": QuantType.QInt8}
+    quantize_static(source, path, Reader(), per_channel=True, nodes_to_exclude=kept, **int8)
+    proof = prove(path)
+    assert proof.passed == (head is simple_head), proof.failures
+    (estimates,) = run_onnx(path, datasets, "optimized")
+    assert np.all(estimates >= np.array(proof.lower)) and np.all(estimates <= np.array(proof.upper))
+
+
 def test_a_file_of_another_format_is_refused_with_one_message(build: Callable[..., Path], tmp_path: Path) -> None:
     swapped = tmp_path / "model.onnx"
     swapped.write_bytes(build(simple_head, "tflite").read_bytes())

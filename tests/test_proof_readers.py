@@ -305,6 +305,31 @@ def test_a_tflite_file_with_a_custom_operation_is_refused_by_name(tmp_path: Path
     assert proof.lower == (-np.inf,) * 3 and proof.upper == (np.inf,) * 3
 
 
+def test_a_tflite_constant_of_another_type_is_refused_by_name(tmp_path: Path) -> None:
+    file = TfliteFile((None, 3))
+    doubles = file.constant(np.ones(3), "float64")
+    proof = prove(file.save(tmp_path / "m.tflite", [file.add("ADD", [file.input, doubles], file.tensor((None, 3)))]))
+    assert proof.failures == ("operation 0 ADD (t2): its constant t1 is of another type; its result is unknown",)
+
+
+def test_a_tflite_input_that_is_stored_in_the_file_is_one_clear_error(tmp_path: Path) -> None:
+    """The interpreter would let it be overwritten; nothing says what is meant."""
+    file = TfliteFile((None, 3))
+    constant = file.constant(np.ones((1, 3)))
+    key = file.add("EXP", [constant], file.tensor((None, 3)), kind="ExpOptions")
+    file.input = constant
+    with pytest.raises(ModelError, match="its input is stored in it"):
+        prove(file.save(tmp_path / "model.tflite", [key]))
+
+
+def test_sizes_beyond_memory_are_refused_by_name(tmp_path: Path) -> None:
+    for code, sizes in (("Expand", [1, 1 << 40, 3]), ("Pad", [0, 1 << 40, 0, 0, 0, 0])):
+        file = OnnxFile(["batch", 1, 3])
+        key = file.add(code, [file.input, file.constant(sizes, "int64")])
+        proof = prove(file.save(tmp_path / "model.onnx", [key], 3))
+        assert not proof.passed and "more than" in proof.failures[0], proof.failures
+
+
 def test_int8_outputs_are_bounded_by_their_codes(tmp_path: Path) -> None:
     """A MAXIMUM with a positive code guards the outputs; without it code -128 is 0."""
     for guarded in (True, False):

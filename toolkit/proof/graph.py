@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,10 +18,21 @@ INTEGER_RANGE = {
     for name in ("int8", "uint8", "int16", "uint16", "int32", "int64")
 }
 FLOATS = ("float32", "float16")
+LARGEST_TENSOR = 1 << 24  # numbers; a damaged size must not take all memory, or all day
 
 
 class Unsupported(Exception):
     """An operation, or a form of it, whose result the proof cannot bound; the message says which."""
+
+
+def check_size(shape: Sequence[int]) -> None:
+    """To be asked before a tensor is made that may be far larger than those it is made from.
+
+    Raises:
+        Unsupported: it would be too large.
+    """
+    if math.prod(shape) > LARGEST_TENSOR:
+        raise Unsupported(f"would make {math.prod(shape):,} numbers, more than {LARGEST_TENSOR:,}")
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,7 @@ class Tensor:
         shape: only read for the graph's input; None where a size is open.
         constant: the value stored in the file.
         quantization: TFLite attaches scales to tensors; ONNX has operations for them.
+        stored: its value is in the file, also where it is of a type that no rule reads.
     """
 
     name: str
@@ -62,6 +75,7 @@ class Tensor:
     shape: tuple[int | None, ...] = ()
     constant: NDArray[Any] | None = None
     quantization: Quantization | None = None
+    stored: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.proof import intervals
-from toolkit.proof.graph import Reals, Unsupported
+from toolkit.proof.graph import Reals, Unsupported, check_size
 from toolkit.proof.intervals import Arithmetic, Bounds
 
 Padding = Sequence[tuple[int, int]]
@@ -158,7 +158,10 @@ def _steps(attributes: Mapping[str, Any], count: int) -> tuple[Sequence[int], Se
 def _patches(side: Reals, window: Sequence[int], attributes: Mapping[str, Any], fill: float) -> Reals:
     """(batch, *spatial, channels) -> (batch, *positions, channels, *window)."""
     spatial = side.shape[1:-1]
-    padded = np.pad(side, [(0, 0), *padding_of(attributes, spatial, window), (0, 0)], constant_values=fill)
+    padding = padding_of(attributes, spatial, window)
+    sizes = [size + before + after for size, (before, after) in zip(spatial, padding, strict=True)]
+    check_size([side.shape[0], *sizes, side.shape[-1], *window])
+    padded = np.pad(side, [(0, 0), *padding, (0, 0)], constant_values=fill)
     strides, dilations = _steps(attributes, len(window))
     reach = [(length - 1) * dilation + 1 for length, dilation in zip(window, dilations, strict=True)]
     if any(size < length for size, length in zip(padded.shape[1:-1], reach, strict=True)):

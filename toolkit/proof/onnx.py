@@ -109,7 +109,7 @@ def _constant(tensor: Any) -> Tensor:
     from onnx import numpy_helper
 
     dtype = DTYPES.get(tensor.data_type, "")
-    return Tensor(tensor.name, dtype, constant=numpy_helper.to_array(tensor) if dtype else None)
+    return Tensor(tensor.name, dtype, constant=numpy_helper.to_array(tensor) if dtype else None, stored=True)
 
 
 def _input(value: Any) -> Tensor:
@@ -129,7 +129,7 @@ def _operation(index: int, node: Any, tensors: dict[str, Tensor]) -> Operation:
     if code == "Constant":
         value = _constant_of(attributes)
         if value is not None:
-            tensors[outputs[0]] = Tensor(outputs[0], value.dtype.name, constant=value)
+            tensors[outputs[0]] = Tensor(outputs[0], value.dtype.name, constant=value, stored=True)
             return Operation(index, code, "", inputs, outputs)
     reader = READERS.get(code)
     if reader is None:

@@ -95,9 +95,11 @@ def _distinct(
     constants = [values[key] for operation in program for key in operation.inputs if key in values and key not in made]
     if any(constant.bounds.low.size > 1 for constant in constants):
         return root, None
-    pairs, back = np.unique(np.stack([side.reshape(-1) for side in root.bounds]), axis=1, return_inverse=True)
+    both = np.empty(root.bounds.low.size, dtype=np.complex128)  # NumPy sorts these pairs in C
+    both.real, both.imag = (side.reshape(-1) for side in root.bounds)
+    pairs, back = np.unique(both, return_inverse=True)
     shape = (-1, *[1] * (len(root.shape) - 1))
-    return root.with_bounds(Bounds(pairs[0].reshape(shape), pairs[1].reshape(shape))), back.reshape(-1)
+    return root.with_bounds(Bounds(pairs.real.reshape(shape), pairs.imag.reshape(shape))), back.reshape(-1)
 
 
 def _everywhere(value: Value, back: NDArray[np.intp] | None, shape: tuple[int, ...]) -> Value:
@@ -116,7 +118,7 @@ def cut(root: Value) -> Bounds:
     """
     low, high = root.bounds
     known = intervals.is_known(root.bounds)
-    if not known.any():
+    if not known.any() or low.size > BUDGET // 4:  # some hundred pieces are the fewest that help
         return Bounds(low[None], high[None])
     limit = max(16, BUDGET // low.size)
     edges = _edges(float(low[known].min()), float(high[known].max()), root.dtype in FLOATS, limit).reshape(

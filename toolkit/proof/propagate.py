@@ -65,6 +65,9 @@ def propagate(graph: Graph, datasets: Bounds | None = None) -> Bounded:
                 values |= zip(operation.outputs, _results(graph, operation, values, findings), strict=False)
             except Unsupported as problem:
                 findings.unsupported[operation.index] = str(problem)
+        for key in operation.inputs:
+            if key and graph.tensors[key].stored and key not in values:
+                findings.unsupported[operation.index] = f"its constant {graph.tensors[key].name} is of another type"
     return Bounded(graph, values, findings, open_batch)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.proof.graph import Unsupported
+from toolkit.proof.graph import Unsupported, check_size
 
 Move = Callable[[Sequence[np.ndarray]], list[np.ndarray]]  # arrays of the moved operands -> arrays of the outputs
 
@@ -64,9 +64,11 @@ def _single(kind: str, shape: tuple[int, ...], sizes: Mapping[str, Any]) -> Call
         return lambda array: np.take(array, indices, axis=axis)
     if kind == "pad":
         pairs, fill = _pairs(sizes["padding"], rank, bool(sizes.get("onnx_order"))), float(sizes.get("fill", 0.0))
+        check_size([size + before + after for size, (before, after) in zip(shape, pairs, strict=True)])
         return lambda array: np.pad(array, pairs, constant_values=fill)
     if kind == "broadcast":
         target_shape = np.broadcast_shapes(shape, tuple(_integers(sizes["shape"])))
+        check_size(target_shape)
         return lambda array: np.broadcast_to(array, target_shape)
     raise Unsupported("no rule for it")
 

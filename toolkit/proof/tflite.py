@@ -65,6 +65,8 @@ def read_tflite(path: Path, content: bytes) -> Graph:
 
 def _graph(path: Path, model: Any, codes: Mapping[int, str]) -> Graph:
     subgraph = model.subgraphs[0]
+    if any(signature.subgraphIndex for signature in model.signatureDefs or ()):
+        raise ModelError(f"{path}: its signature runs another graph than the first. Export the model again.")
     tensors = {str(index): _tensor(tensor, model.buffers) for index, tensor in enumerate(subgraph.tensors)}
     if len(subgraph.inputs) != 1 or not len(subgraph.outputs):
         raise ModelError(
@@ -85,7 +87,10 @@ def _graph(path: Path, model: Any, codes: Mapping[int, str]) -> Graph:
 
 def _check_order(path: Path, operations: list[Operation], tensors: Mapping[str, Tensor], source: str) -> None:
     """Operations are run in file order: each reads what is there by then, and writes what nothing has written."""
-    ready = {key for key, tensor in tensors.items() if tensor.constant is not None} | {source}
+    ready = {key for key, tensor in tensors.items() if tensor.stored}
+    if source in ready:
+        raise ModelError(f"{path}: damaged: its input is stored in it. Export it again.")
+    ready.add(source)
     for operation in operations:
         if (
             not operation.outputs
@@ -104,14 +109,15 @@ def _tensor(tensor: Any, buffers: Any) -> Tensor:
     shape = tuple(None if size < 0 else int(size) for size in (sizes if sizes is not None else ()))
     name = (tensor.name or b"").decode(errors="replace")
     constant = None
-    stored = buffers[tensor.buffer].data
-    if stored is not None and len(stored) and dtype:
-        constant = np.frombuffer(bytes(stored), dtype=dtype).reshape(
+    content = buffers[tensor.buffer].data
+    stored = content is not None and len(content) > 0
+    if stored and dtype:
+        constant = np.frombuffer(bytes(content), dtype=dtype).reshape(
             tuple(tensor.shape if tensor.shape is not None else ())
         )
     if tensor.sparsity is not None or tensor.isVariable:
         dtype, constant = "", None  # no rule reads these
-    return Tensor(name, dtype, shape, constant, _quantization(tensor.quantization))
+    return Tensor(name, dtype, shape, constant, _quantization(tensor.quantization), stored)
 
 
 def _quantization(stored: Any) -> Quantization | None:

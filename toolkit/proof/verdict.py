@@ -12,13 +12,11 @@ from toolkit.errors import ModelError
 from toolkit.proof import intervals
 from toolkit.proof.dots import DOTS
 from toolkit.proof.elementwise import RULES
-from toolkit.proof.graph import FLOATS, INTEGER_RANGE, Graph
+from toolkit.proof.graph import FLOATS, INTEGER_RANGE, LARGEST_TENSOR, Graph
 from toolkit.proof.intervals import ARITHMETICS, FLOAT32, Bounds
 from toolkit.proof.propagate import Bounded, propagate
 from toolkit.proof.reasons import reasons
 from toolkit.proof.values import reals
-
-LARGEST_INPUT = 1 << 24  # numbers a dataset; a damaged size must not take all memory
 
 
 @dataclass(frozen=True)
@@ -66,8 +64,8 @@ def judge(path: Path, graph: Graph) -> Proof:
             "a proof needs numbers (batch, rows, columns) with fixed rows and columns. Export the model again."
         )
     numbers = math.prod(size or 1 for size in source.shape)
-    if numbers > LARGEST_INPUT:
-        raise ModelError(f"{path}: takes {numbers:,} numbers a dataset, at most {LARGEST_INPUT:,} are proved.")
+    if numbers > LARGEST_TENSOR:
+        raise ModelError(f"{path}: takes {numbers:,} numbers a dataset, at most {LARGEST_TENSOR:,} are proved.")
     with np.errstate(all="ignore"):  # infinities are results here, and are looked for
         bounded = propagate(graph)
         columns = [_columns(bounded, key) for key in graph.outputs]
@@ -114,22 +112,19 @@ def _arithmetic(bounded: Bounded) -> str:
 def _logits(bounded: Bounded) -> Bounds:
     """Bounds of the dot products, with their biases, that the outputs are made from without another one between."""
     graph, found, seen = bounded.graph, list[Bounds](), set[str]()
-
-    def walk(key: str) -> None:
+    waiting = list(graph.outputs)
+    while waiting:
+        key = waiting.pop(0)
         if key in seen:
-            return
+            continue
         seen.add(key)
         operation = graph.producer(key)
         behind = [one for one in operation.inputs if one in bounded.values and bounded.values[one].batched]
         adds_bias = operation.kind == "add" and len(behind) == 1 and graph.producer(behind[0]).kind in DOTS
         if (operation.kind in DOTS or adds_bias) and key in bounded.values:
             found.append(_columns(bounded, key))
-            return
-        for one in behind:
-            walk(one)
-
-    for key in graph.outputs:
-        walk(key)
+        else:
+            waiting = behind + waiting  # depth first: the order of the outputs
     if not found:
         return Bounds(np.zeros(0), np.zeros(0))
     return Bounds(np.concatenate([one.low for one in found]), np.concatenate([one.high for one in found]))
