@@ -308,6 +308,7 @@ def verify_command(
 )
 @column_option
 @order_option
+@click.option("--strict-range", is_flag=True, help="Reject datasets outside the ranges seen in training.")
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; one per usable core by default.")
 @click.option("--resume", is_flag=True, help="Finish an interrupted run.")
 @click.option("--overwrite", is_flag=True, help="Replace a finished output.")
@@ -321,6 +322,7 @@ def batch_predict_command(
     check: str,
     column: str | None,
     order: str | None,
+    strict_range: bool,
     workers: int | None,
     resume: bool,
     overwrite: bool,
@@ -333,6 +335,7 @@ def batch_predict_command(
     """
     from toolkit.batch import batch_predict
     from toolkit.progress import rows_progress
+    from toolkit.tables import describe_outside
 
     with rows_progress("batch-predict", quiet=quiet or as_json) as report:
         summary = batch_predict(
@@ -343,6 +346,7 @@ def batch_predict_command(
             check=check,
             column=column,
             order=order,
+            strict_range=strict_range,
             workers=workers,
             resume=resume,
             overwrite=overwrite,
@@ -356,6 +360,8 @@ def batch_predict_command(
         from toolkit.tables import print_summary
 
         print_summary(summary)
+    if summary.outside.rows and not strict_range:
+        click.echo(f"Warning: {describe_outside(summary)} Reject them with --strict-range.", err=True)
     sys.exit(REJECTED if summary.rows_rejected else 0)
 
 

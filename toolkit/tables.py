@@ -67,6 +67,13 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> None:
             console.print(f"{verdict.file}: {failure}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
+def describe_outside(summary: Summary) -> str:
+    """A sentence on the rows outside the ranges seen in training."""
+    columns = ", ".join(f"{name} in {count:,}" for name, count in summary.outside.columns.items())
+    rows = "1 row lies" if summary.outside.rows == 1 else f"{summary.outside.rows:,} rows lie"
+    return f"{rows} outside the ranges seen in training ({columns}); estimates there are extrapolations."
+
+
 def print_summary(summary: Summary) -> None:
     """Rows in and out, then one line a file that was run."""
     result = summary.to_json()
