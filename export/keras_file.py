@@ -131,7 +131,7 @@ def _refuse_foreign_code(node: Any, path: Path) -> None:
 
 def _check_class(node: Config, path: Path) -> None:
     kind, module, registered = str(node["class_name"]), str(node.get("module")), str(node.get("registered_name"))
-    if module == "keras.layers" and kind != "Lambda":
+    if module == "keras.layers" and kind != "Lambda" and ">" not in registered:
         if kind not in TRANSLATIONS and kind not in NOTHING_AT_INFERENCE:
             name = node["config"].get("name")
             known = ", ".join(sorted([*TRANSLATIONS, *NOTHING_AT_INFERENCE]))

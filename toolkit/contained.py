@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from toolkit.errors import ModelError, ToolkitError
+from toolkit.errors import ModelError, ToolkitError, reason_of
 
 Result = TypeVar("Result")
 
@@ -195,8 +195,7 @@ def _answer(request: bytes) -> bytes:
     except MemoryError:
         content = ("failure", "it asks for more memory than a model needs")
     except Exception as error:  # the boundary: any other exception is reported in the caller's process
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        content = ("failure", f"{type(error).__name__}: {reason}".rstrip(" .:"))
+        content = ("failure", f"{type(error).__name__}: {reason_of(error)}")
     return pickle.dumps(content, PICKLE_PROTOCOL)
 
 

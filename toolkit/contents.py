@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.errors import ModelError
+from toolkit.errors import ModelError, reason_of
 from toolkit.keras_zip import KerasLayer, KerasZip, read_keras_zip
 
 
@@ -53,7 +53,8 @@ def read_contents(path: Path) -> Contents:
     except ModelError:
         raise
     except Exception as error:  # flatbuffers and protobuf raise whatever a broken file leads them to
-        raise ModelError(f"{path}: not a readable {path.suffix[1:]} model ({error!r:.80}). Export it again.") from error
+        reason = f"{type(error).__name__}: {reason_of(error)}"
+        raise ModelError(f"{path}: not a readable {path.suffix[1:]} model ({reason}). Export it again.") from error
 
 
 def _read_tflite(path: Path) -> Contents:

@@ -10,6 +10,19 @@ ToolkitError                one or two lines: where, what, what to do; the comma
  └─ MissingExtra            a command needs a part of the install that is not there
 """
 
+LONGEST_REASON = 240  # characters
+
+
+def reason_of(error: BaseException) -> str:
+    """What a library says of an error, as a part of our own message: one line, printable, of bounded length.
+
+    What matters is at the ends of a long one: ONNX Runtime writes C++ signatures between them.
+    """
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    said = "".join(character if character.isprintable() else "?" for character in first).rstrip(" .:")
+    half = LONGEST_REASON // 2
+    return said if len(said) <= LONGEST_REASON else f"{said[:half]} ... {said[-half:]}"
+
 
 class ToolkitError(Exception):
     """Base of all errors below; `str(error)` is the message for the user."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.errors import ModelError
+from toolkit.errors import ModelError, reason_of
 
 Config = dict[str, Any]
 
@@ -88,8 +88,7 @@ def read_keras_zip(path: Path) -> KerasZip:
     except ModelError:
         raise
     except Exception as error:  # zipfile's, json's, and whatever a decompressor raises on damaged bytes
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ModelError(f"{path}: a damaged .keras file ({reason}). {AGAIN}") from error
+        raise ModelError(f"{path}: a damaged .keras file ({reason_of(error)}). {AGAIN}") from error
     if not isinstance(config, dict) or not isinstance(metadata, dict) or not isinstance(config.get("config"), dict):
         raise ModelError(f"{path}: no network in it. {AGAIN}")
     return KerasZip(config, metadata)
@@ -169,8 +168,7 @@ def check_weights(path: Path) -> None:
         with h5py.File(io.BytesIO(content), "r") as weights:
             _check_groups(path, weights, len(content), h5py)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:  # h5py's own
-        reason = str(error).strip().partition("\n")[0]
-        raise ModelError(f"{path}: {WEIGHTS} in it is damaged ({reason}). {AGAIN}") from error
+        raise ModelError(f"{path}: {WEIGHTS} in it is damaged ({reason_of(error)}). {AGAIN}") from error
 
 
 def _check_groups(path: Path, weights: Any, size: int, h5py: Any) -> None:

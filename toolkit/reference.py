@@ -7,7 +7,6 @@ trained float32 weights and, as JSON, the list of layers that leads from a raw d
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.errors import ModelError
+from toolkit.errors import ModelError, reason_of
 from toolkit.files import sha256_of
 from toolkit.manifest import KERAS_FILE, WEIGHTS_FILE
 
@@ -49,18 +48,22 @@ def load_logits(directory: Path) -> Forward:
             network = json.loads(str(archive["network"]))
             layers = [_with_arrays(layer, index, archive) for index, layer in enumerate(network["layers"])]
         unknown = [layer["kind"] for layer in layers if layer["kind"] not in LAYERS]
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path}: cannot be read ({error}). {again}") from error
+        made_from = network["keras_sha256"]
+    except Exception as error:  # NumPy parses a header as Python: a damaged one is any of a dozen exceptions
+        raise ModelError(f"{path}: cannot be read ({reason_of(error)}). {again}") from error
     if unknown:
         raise ModelError(f"{path}: holds a {unknown[0]} layer, which this toolkit does not know. Update the toolkit.")
     keras_file = directory / KERAS_FILE
-    if keras_file.is_file() and sha256_of(keras_file) != network["keras_sha256"]:
+    if keras_file.is_file() and sha256_of(keras_file) != made_from:
         raise ModelError(f"{path}: made from another {KERAS_FILE} than the one beside it. {again}")
 
     def forward(datasets: NDArray[np.float32]) -> Values:
         pieces = [datasets[start : start + DATASETS_AT_ONCE] for start in range(0, len(datasets), DATASETS_AT_ONCE)]
-        empty = np.empty((0, network["parameters"]))
-        return np.concatenate([empty, *(_run(layers, piece.astype(np.float64)) for piece in pieces)])
+        try:
+            empty = np.empty((0, network["parameters"]))
+            return np.concatenate([empty, *(_run(layers, piece.astype(np.float64)) for piece in pieces)])
+        except (LookupError, ValueError, TypeError, ArithmeticError, MemoryError) as error:
+            raise ModelError(f"{path}: its layers do not fit the datasets ({reason_of(error)}). {again}") from error
 
     return forward
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.errors import InputError, MissingExtra, ModelError
+from toolkit.errors import InputError, MissingExtra, ModelError, reason_of
 from toolkit.keras_zip import check_keras_file
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ def load(path: Path | str, *, threads: int = 1, kernels: str = "default") -> Pre
 
 
 def _unusable(path: Path, error: Exception) -> ModelError:
-    reason = str(error).strip().partition("\n")[0].rstrip(".")
-    return ModelError(f"{path}: not a usable {path.suffix[1:]} model ({reason}). Export it again.")
+    return ModelError(f"{path}: not a usable {path.suffix[1:]} model ({reason_of(error)}). Export it again.")
 
 
 def _load_litert(path: Path, threads: int, kernels: str) -> Predict:

@@ -22,7 +22,7 @@ def prove(path: Path) -> Proof:
     Raises:
         ModelError: no such file, or one that cannot be read as a model with one input, or is malformed.
     """
-    from toolkit.errors import ModelError
+    from toolkit.errors import ModelError, reason_of
     from toolkit.proof.verdict import judge
 
     if path.suffix not in (".tflite", ".onnx"):
@@ -44,7 +44,7 @@ def prove(path: Path) -> Proof:
 
         return judge(path, read_onnx(path, content))
     except MALFORMED as error:
-        reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        reason = f"{type(error).__name__}: {reason_of(error)}"
         raise ModelError(
             f"{path}: damaged: its operations do not fit each other ({reason}). Export the model again."
         ) from error
