@@ -1,4 +1,6 @@
-"""Estimates of real response times beside the classical ones: `python samples/compare.py PREDICTIONS.parquet [--plot FILE.png]`.
+"""Estimates of real response times beside the classical ones.
+
+    python samples/compare.py PREDICTIONS.parquet [--plot FILE.png]
 
 Maximum likelihood (method mle_wfpt) is the reference. Only datasets whose reference lies inside the ranges that the
 network was trained on are compared: elsewhere it has nothing to say.
