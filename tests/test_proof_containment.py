@@ -18,7 +18,10 @@ from toolkit.proof.intervals import Bounds
 
 DATASETS = 64
 SEEDS = st.integers(0, 2**32 - 1)
-QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# The same examples each time; the soak below takes new ones.
+QUICK = settings(
+    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @QUICK
@@ -56,6 +59,27 @@ def test_results_of_float_kernels_with_int8_weights_lie_within_the_proved_bounds
     rng = np.random.default_rng(seed)
     path = write_hybrid_tflite(rng, tmp_path / "hybrid.tflite")
     check(path, ordinary_datasets(rng), ("xnnpack", "builtin"))
+
+
+@pytest.mark.soak
+def test_results_of_thousands_of_new_programs_lie_within_the_proved_bounds(tmp_path: Path) -> None:
+    """About five minutes."""
+    first = int(np.random.default_rng().integers(2**40))
+    for seed in range(first, first + 3000):
+        rng = np.random.default_rng(seed)
+        program = random_program(rng)
+        datasets, codes = extreme_datasets(rng, DATASETS), ordinary_datasets(rng)
+        for path, run_on, kernels in (
+            (write_tflite(program, tmp_path / "program.tflite"), datasets, ("xnnpack", "builtin")),
+            (write_onnx(program, tmp_path / "program.onnx"), datasets, ("optimized", "unoptimized")),
+            (write_quantized_tflite(rng, tmp_path / "c.tflite", ends_in_codes=False), codes, ("xnnpack", "builtin")),
+            (write_quantized_onnx(rng, tmp_path / "codes.onnx"), codes, ("optimized", "unoptimized")),
+            (write_hybrid_tflite(rng, tmp_path / "hybrid.tflite"), codes, ("xnnpack", "builtin")),
+        ):
+            try:
+                check(path, run_on, kernels)
+            except AssertionError as error:
+                raise AssertionError(f"seed {seed}, {path.name}: {error}") from error
 
 
 def ordinary_datasets(rng: np.random.Generator) -> np.ndarray:
