@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,63 +10,23 @@ import click
 
 from toolkit import __version__
 from toolkit.errors import ToolkitError
+from toolkit.options import (
+    Gate,
+    Names,
+    column_option,
+    file,
+    json_option,
+    model_option,
+    order_option,
+    path,
+    quiet_option,
+)
 from toolkit.spec import FORMATS, PRECISIONS
 
 if TYPE_CHECKING:
     from toolkit.given import GivenNetwork
 
 REJECTED = 3  # exit code: finished, but rows were rejected
-
-model_option = click.option(
-    "--model",
-    type=click.Path(path_type=Path),
-    default=Path("model"),
-    envvar="TOOLKIT_MODEL",
-    show_default=True,
-    show_envvar=True,
-    help="Model directory.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-quiet_option = click.option("--quiet", is_flag=True, help="No progress and no table.")
-column_option = click.option("--column", help="Column that holds the datasets, where there is a choice.")
-order_option = click.option(
-    "--order",
-    type=click.Choice(["row", "column"]),
-    help="Order of the values where a dataset is stored as a flat list.",
-)
-path = click.Path(path_type=Path)
-file = click.Path(path_type=Path, exists=True, dir_okay=False)
-
-
-class Names(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
-    """Comma-separated names: `v,a,t0`."""
-
-    name = "names"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        names = tuple(name.strip() for name in str(value).split(","))
-        if "" in names or len(set(names)) < len(names):
-            self.fail(f"{value!r} is not a list of different names. Write them as v,a,t0.", param, ctx)
-        return names
-
-
-class Gate(click.ParamType):  # type: ignore[type-arg]
-    """The largest relative error that passes, of one precision and statistic: `float16:max=0.01`."""
-
-    name = "gate"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str, float]:
-        found = re.fullmatch(r"(\w+):(median|p99|max)=(inf|\d*\.?\d+(?:e-?\d+)?)(%?)", str(value))
-        if not found or found[1] not in PRECISIONS:
-            self.fail(
-                f"{value!r} is not PRECISION:STATISTIC=NUMBER, like float16:max=0.01 or float16:p99=0.1%. "
-                f"Precisions: {', '.join(PRECISIONS)}; statistics: median, p99, max.",
-                param,
-                ctx,
-            )
-        return found[1], found[2], float(found[3]) / (100 if found[4] else 1)
 
 
 class Boundary(click.Group):
@@ -80,7 +39,7 @@ class Boundary(click.Group):
             click.echo(f"Error: {error}", err=True)
             sys.exit(1)
         except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
+            click.echo("Interrupted. The same command with --resume goes on, where it has that option.", err=True)
             sys.exit(130)
 
 
