@@ -49,7 +49,7 @@ def main() -> None:
     """Estimators of strictly positive parameters: train, export, prove, score."""
 
 
-@main.command("simulate")
+@main.command("simulate", short_help="Make training datasets with your function.")
 @click.argument("function", metavar="FILE.py:FUNCTION")
 @click.argument("output", type=path)
 @click.option("--count", type=click.IntRange(min=1), required=True, help="Datasets to simulate.")
@@ -68,7 +68,7 @@ def simulate_command(function: str, output: Path, count: int, seed: int, workers
         simulate(function, count, output, seed=seed, workers=workers, report=report)
 
 
-@main.command("train")
+@main.command("train", short_help="Train the network, write a model directory.")
 @click.argument("datasets", nargs=-1, required=True, type=file)
 @click.option(
     "--parameters", type=Names(), required=True, help="Columns with the true values, in output order: v,a,t0."
@@ -129,7 +129,7 @@ def train_command(
         print_training(output, manifest)
 
 
-@main.command("adopt")
+@main.command("adopt", short_help="Take over a network trained elsewhere.")
 @click.argument("network", type=file, metavar="NET.keras")
 @click.option("--parameters", type=Names(), required=True, help="Names of the outputs, in their order: v,a,t0.")
 @click.option("--columns", type=Names(), help="Names of the input's columns, in their order: rt,correct.")
@@ -176,7 +176,7 @@ def _given(network: Path) -> GivenNetwork:
     return GivenNetwork(network, load_network, translate_network)
 
 
-@main.command("export")
+@main.command("export", short_help="Write files for other machines, all proved.")
 @model_option
 @click.option("--format", "formats", type=click.Choice([*FORMATS, "all"]), multiple=True, required=True)
 @click.option(
@@ -209,7 +209,7 @@ def export_command(
         print_files(files)
 
 
-@main.command("verify")
+@main.command("verify", short_help="Prove, probe and compare the exported files.")
 @model_option
 @click.argument("datasets", nargs=-1, type=file)
 @column_option
@@ -251,7 +251,7 @@ def verify_command(
     sys.exit(0 if verification.passed else 1)
 
 
-@main.command("batch-predict")
+@main.command("batch-predict", short_help="Score Parquet files and check the estimates.")
 @click.argument("inputs", nargs=-1, required=True)
 @model_option
 @click.option("--output", type=path, help="Output file; <input>.predictions.parquet by default.")
@@ -324,7 +324,7 @@ def batch_predict_command(
     sys.exit(REJECTED if summary.rows_rejected else 0)
 
 
-@main.command("inspect")
+@main.command("inspect", short_help="Show a model directory or one model file.")
 @click.argument("path", type=path)
 @json_option
 def inspect_command(path: Path, as_json: bool) -> None:
