@@ -133,15 +133,19 @@ def test_a_loss_of_the_users_own_does_no_harm(sound: Path) -> None:
     check_keras_file(with_config(sound, lambda config: config.update(compile_config=planted)))
 
 
-def deep(config: dict[str, Any]) -> None:
-    for _ in range(900):
-        config["config"] = {"config": config["config"]}
+def test_a_config_nested_beyond_pythons_depth_is_refused(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = rewritten(sound, lambda members: members.update({CONFIG: b"[" * 100_000}))
+    assert "a damaged .keras file (maximum recursion depth" in refusal(path, monkeypatch)
 
 
-def test_a_config_of_great_depth_is_refused(sound: Path) -> None:
-    with pytest.raises(ModelError, match="which is none|damaged|no network"):
-        check_keras_file(rewritten(sound, lambda members: members.update({CONFIG: b"[" * 100_000})))
-    with_config(sound.parent / "model.keras", lambda config: None) if False else None
+def test_code_is_found_at_any_depth(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bury(config: dict[str, Any]) -> None:
+        inner: dict[str, Any] = PLANTED["os.system"]
+        for _ in range(300):
+            inner = {"a": [inner]}
+        config["config"]["layers"][-2]["config"]["bias_initializer"] = inner
+
+    assert "holds 'system'" in refusal(with_config(sound, bury), monkeypatch)
 
 
 @pytest.mark.parametrize(
