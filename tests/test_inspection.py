@@ -266,9 +266,9 @@ def test_inspect_reports_a_file_that_takes_too_much_memory(tmp_path: Path, monke
     """The proof of a wide, valid file may need more than there is: that is a problem of the file, not of the caller."""
     from toolkit import contained
 
-    graph = tiny_files.OnnxFile(["n", 4000, 4000])
+    graph = tiny_files.OnnxFile(["n", 2800, 2800])
     path = graph.save(tmp_path / "wide.onnx", [graph.add("Exp", [graph.input])], 3)
     original: Any = contained.open_child
-    monkeypatch.setattr("toolkit.inspection.open_child", lambda: original(memory_bytes=3 << 29))
+    monkeypatch.setattr("toolkit.inspection.open_child", lambda: original(memory_bytes=1 << 30))
     (file,) = inspect(path).files
     assert file.proof is None and "MemoryError" in file.problems[0], file.problems
