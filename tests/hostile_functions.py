@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.inspection import InspectedFile, examine
+from toolkit.probes import stored_adversarial
 from toolkit.reference import load_reference
 from toolkit.runtime import load
+from toolkit.spec import Spec
 
 DATASETS = 40  # more than one batch, and not a whole number of them
 
@@ -24,6 +26,11 @@ def estimates(path: Path, kernels: str, shape: tuple[int, int]) -> NDArray[np.fl
     datasets = rng.normal(0, 2, (DATASETS, *shape)) * 10.0 ** rng.integers(-3, 4, (DATASETS, 1, 1))
     datasets[:4] = np.array([0, 3e38, -3e38, 1e-40])[:, None, None]
     return load(path, kernels=kernels)(datasets.astype(np.float32))
+
+
+def adversarial(directory: Path, shape: tuple[int, int]) -> int:
+    spec = Spec(shape[0], tuple("abcdefgh"[: shape[1]]), ("p", "q"))
+    return sum(len(probes.datasets) for probes in stored_adversarial(directory, spec))
 
 
 def truth(directory: Path, shape: tuple[int, int]) -> NDArray[np.float64]:

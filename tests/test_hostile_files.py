@@ -124,15 +124,30 @@ def assert_within(
     assert np.all((estimates >= lower) & (estimates <= upper)), (where, estimates.min(axis=0), lower, upper)
 
 
+def adversarial_file() -> tuple[bytes, tuple[int, int]]:
+    stored = io.BytesIO()
+    np.savez(
+        stored,
+        datasets=np.ones((6, 5, 2), np.float32),
+        parameters=np.array([0, 1, 0, 1, 0, 1]),
+        inside=np.array([True, False] * 3),
+        keras_sha256=np.array("0" * 64),
+    )
+    return stored.getvalue(), (5, 2)
+
+
 @counts
 @pytest.mark.parametrize("kind", ["bytes", "members"])
-def test_damaged_weights_give_one_error_or_numbers(
-    originals: dict[str, Any], reader: Child, tmp_path: Path, kind: str, count: int
+@pytest.mark.parametrize("name", ["weights", "adversarial"])
+def test_damaged_arrays_give_one_error_or_numbers(
+    originals: dict[str, Any], reader: Child, tmp_path: Path, name: str, kind: str, count: int
 ) -> None:
-    path, seen = tmp_path / "weights.npz", Counter[str]()
-    for damaged, shape, done in damaged_copies(originals[".npz"], kind, count):
+    path, seen = tmp_path / f"{name}.npz", Counter[str]()
+    sound = originals[".npz"] if name == "weights" else [adversarial_file()]
+    function = functions.truth if name == "weights" else functions.adversarial
+    for damaged, shape, done in damaged_copies(sound, kind, count):
         path.write_bytes(damaged)
-        what, found = outcome(reader, functions.truth, tmp_path, shape)
+        what, found = outcome(reader, function, tmp_path, shape)
         assert what == "result" or (what == "refused" and str(path) in found), f"{done}: {found}"
         seen[what] += 1
     assert min(seen["result"], seen["refused"]), seen

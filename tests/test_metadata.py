@@ -64,3 +64,10 @@ def test_read_metadata_refuses_what_is_no_model(tmp_path: Path, name: str, conte
 def test_read_metadata_says_so_when_there_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"absent.tflite: cannot be read \(No such file or directory\)"):
         read_metadata(tmp_path / "absent.tflite")
+
+
+def test_read_metadata_refuses_facts_that_are_no_object(exported_copy: Path) -> None:
+    for name in ("model.float32.tflite", "model.float32.onnx"):
+        write_metadata(exported_copy / name, [1, 2])  # type: ignore[arg-type]
+        with pytest.raises(ModelError, match=f"{name}: not a readable"):
+            read_metadata(exported_copy / name)

@@ -23,11 +23,13 @@ def read_metadata(path: Path) -> dict[str, Any]:
     try:
         text = _read_tflite(path) if path.suffix == ".tflite" else _read_onnx(path)
         facts = json.loads(text) if text else {}
+        if not isinstance(facts, dict):
+            raise ValueError("facts that are no object")
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
     except Exception as error:  # flatbuffers and protobuf raise whatever a broken file leads them to
         raise ModelError(f"{path}: not a readable {path.suffix[1:]} model ({type(error).__name__}).") from error
-    return dict(facts)
+    return facts
 
 
 def write_metadata(path: Path, facts: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.errors import ModelError
+from toolkit.errors import ModelError, reason_of
 from toolkit.files import sha256_of
 from toolkit.manifest import ADVERSARIAL_FILE, KERAS_FILE
 from toolkit.spec import Spec
@@ -90,10 +89,10 @@ def stored_adversarial(directory: Path, spec: Spec) -> tuple[Probes, Probes]:
             datasets, towards, inside = (archive[name] for name in ("datasets", "parameters", "inside"))
             made_from = str(archive["keras_sha256"])
             names = np.array([f"an input made for a small {spec.parameters[index]}" for index in towards])
-    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path}: cannot be read ({error}). {again}") from error
+    except Exception as error:  # NumPy parses a header as Python: a damaged one is any of a dozen exceptions
+        raise ModelError(f"{path}: cannot be read ({reason_of(error)}). {again}") from error
     fits = datasets.dtype == np.float32 and datasets.shape[1:] == spec.shape and np.isfinite(datasets).all()
-    if not fits or inside.dtype != bool or not len(datasets) == len(towards) == len(inside):
+    if not fits or inside.dtype != bool or not towards.shape == inside.shape == (len(datasets),):
         raise ModelError(f"{path}: holds no finite float32 datasets of {spec.describe()}. {again}")
     keras_file = directory / KERAS_FILE
     if keras_file.is_file() and sha256_of(keras_file) != made_from:
