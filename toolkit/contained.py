@@ -28,6 +28,9 @@ Result = TypeVar("Result")
 
 TIMEOUT_SECONDS = 120.0
 MEMORY_BYTES = 8 << 30  # of address space; TensorFlow alone takes 3 GiB of it
+# Each thread of NumPy's libraries, and each arena of malloc, reserves address space: on a machine of many cores, all.
+FEW_THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+SMALL = {**FEW_THREADS, "MALLOC_ARENA_MAX": "2"}
 DYING_SECONDS = 5.0  # from the end of its connection to that of the process
 LAST_WORDS = 120  # characters shown of the last line that a dead child wrote
 ADVICE = "The file is damaged, or no model for this engine. Export it again."
@@ -134,6 +137,7 @@ def _start(timeout_seconds: float, memory_bytes: int) -> _Process:
             stdout=output,
             stderr=output,
             pass_fds=[theirs.fileno()],
+            env=SMALL | os.environ,
             process_group=0,  # out of reach of Ctrl-C: the command gets it, and ends its child without a word
         )
     return _Process(popen, Connection(ours.detach()), output)
