@@ -29,12 +29,12 @@ soak: .venv/dev
 bench: .venv/dev
 	$(BIN)/python -m tests.benchmarks
 
-# About 15 minutes on 2 cores.
+# About 20 minutes on 2 cores.
 sample-model: .venv/dev
 	@mkdir -p build
 	$(BIN)/toolkit simulate samples/diffusion.py:simulate --count 1000000 --seed 0 build/diffusion.parquet
 	rm -rf build/sample-model
-	$(BIN)/toolkit train build/diffusion.parquet --parameters v,a,t0 --exchangeable-rows --epochs 9 --calibration-count 500 --output build/sample-model
+	$(BIN)/toolkit train build/diffusion.parquet --parameters v,a,t0 --exchangeable-rows --epochs 12 --calibration-count 500 --output build/sample-model
 	$(BIN)/toolkit export --model build/sample-model --format all --precision all
 	$(BIN)/toolkit verify --model build/sample-model
 	rm -rf samples/model && mv build/sample-model samples/model
