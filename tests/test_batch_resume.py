@@ -73,27 +73,26 @@ def assert_finished(tmp_path: Path, undisturbed: tuple[str, str], summary: Summa
 
 
 KILLED = """
-import os, signal, sys
+import itertools, os, signal, sys
 import toolkit.batch.shards
 from toolkit.batch import batch_predict
 
 toolkit.batch.shards.MAX_ROWS = 30
 
 source, model, output, moment, when = sys.argv[1:]
-replace, seen = os.replace, 0
+replace, numbers = os.replace, itertools.count(1)
 
 def counted(partial, path):
-    global seen
-    seen += 1
-    if seen == int(moment) and when == "before":
+    number = next(numbers)  # its own, whatever the other worker does meanwhile
+    if number == int(moment) and when == "before":
         os.kill(os.getpid(), signal.SIGKILL)
     replace(partial, path)
-    if seen == int(moment):
+    if number == int(moment):
         os.kill(os.getpid(), signal.SIGKILL)
 
 os.replace = counted
 batch_predict(source, model=model, output=output, check="sample", workers=2)
-print(seen)
+print(next(numbers) - 1)
 """
 
 

@@ -91,9 +91,9 @@ def outcome(child: Child, function: Callable[..., Any], *arguments: Any) -> tupl
     return ("refused" if one_line and not message.startswith(CHILD) else "wrong"), message
 
 
-# Measured over the 2,000 damaged copies of each format, run by two kernel sets each: LiteRT 2.3 ended its process 33
-# times in 4,000 loads (SIGSEGV, 2 SIGABRT), nearly always on files with damaged structure, that a reader accepts; ONNX
-# Runtime 1.32 never. Neither hung.
+# Measured over the 2,000 damaged copies of each format, in two kernel sets each: LiteRT 2.3 ended its process in 29 of
+# 4,000 runs (SIGSEGV and SIGABRT), in 28 of them on files whose structure is damaged and that readers accept; ONNX
+# Runtime 1.32 never did. Neither hung. Of 1,089 runs of files that are proved, none left the proved bounds.
 @counts
 @model_formats
 @pytest.mark.parametrize("kind", ["bytes", "structure"])
@@ -113,8 +113,9 @@ def test_a_damaged_model_file_gives_one_error_or_what_its_proof_says(
             seen[f"run {run}"] += 1
             if run == "result" and proved:
                 assert_within(estimates, np.array(file.proof.lower), np.array(file.proof.upper), f"{kernels}, {done}")
+                seen["run within proved bounds"] += 1
     print(f"{format}, {kind}: {dict(seen)}")
-    assert min(seen[name] for name in ("result, proved", "run result", "run refused")), seen
+    assert min(seen[name] for name in ("run within proved bounds", "run result", "run refused")), seen
 
 
 def assert_within(

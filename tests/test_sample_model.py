@@ -63,8 +63,8 @@ def test_sample_model_agrees_with_maximum_likelihood_on_real_datasets(
     network, likelihood = compare.read_predictions(output), compare.read_reference("mle_wfpt")
     names = sorted(compare.inside(likelihood))
     assert len(names) == 16
-    # Measured .9962 / .8641 / .9582; the closed-form EZ estimator has .996 / .421 / .835. With the trials of each dataset in
-    # another order `a` varies by .046 (standard deviation): convolutions take the order for a pattern.
+    # Measured .9962 / .8641 / .9582; the closed-form EZ estimator has .996 / .421 / .835. With the trials of each
+    # dataset in another order `a` varies by .046 (standard deviation): convolutions take the order for a pattern.
     for parameter, bar in {"v": 0.995, "a": 0.86, "t0": 0.95}.items():
         assert compare.correlation(names, network, likelihood, parameter) >= bar, parameter
 

@@ -86,7 +86,8 @@ def stored_adversarial(directory: Path, spec: Spec) -> tuple[Probes, Probes]:
         raise ModelError(f"{path}: not there, so the files cannot be probed. {again}")
     try:
         with path.open("rb") as source, np.load(source, allow_pickle=False) as archive:
-            datasets, towards, inside = (archive[name] for name in ("datasets", "parameters", "inside"))
+            members = (archive[name] for name in ("datasets", "parameters", "inside"))
+            datasets, towards, inside = map(np.asarray, members)  # a member that is no array is given as bytes
             made_from = str(archive["keras_sha256"])
             names = np.array([f"an input made for a small {spec.parameters[index]}" for index in towards])
     except Exception as error:  # NumPy parses a header as Python: a damaged one is any of a dozen exceptions

@@ -59,11 +59,11 @@ class Settings:
 
 
 def train(
-    datasets: Sequence[Path],
+    datasets: Sequence[Path | str],
     parameters: Sequence[str],
     *,
-    output: Path = Path("model"),
-    validation: Path | None = None,
+    output: Path | str = Path("model"),
+    validation: Path | str | None = None,
     column: str | None = None,
     settings: Settings = Settings(),  # noqa: B008  a frozen dataclass
     start_from: GivenNetwork | None = None,
@@ -95,6 +95,7 @@ def train(
         ExportError: `start_from` could not be exported once it is trained, or is not of the datasets' shape.
         OutputError: `output` holds a model, or an interrupted run that differs.
     """
+    output = Path(output)
     if (output / MANIFEST).exists():
         raise OutputError(f"{output}: already holds a model. Choose another --output, or move it away.")
     data = open_training_data(datasets, parameters, validation=validation, column=column, seed=settings.seed)

@@ -128,10 +128,10 @@ def write_calibration(
 
 
 def open_training_data(
-    paths: Sequence[Path],
+    paths: Sequence[Path | str],
     parameters: Sequence[str],
     *,
-    validation: Path | None = None,
+    validation: Path | str | None = None,
     column: str | None = None,
     seed: int = 0,
 ) -> TrainingData:
@@ -189,12 +189,12 @@ def open_training_data(
         parameter_minima=moments.parameter_minima,
         parameter_maxima=moments.parameter_maxima,
         seed=seed,
-        fingerprint=_fingerprint([*paths, *([validation] if validation else [])], parameters),
+        fingerprint=_fingerprint([Path(path) for path in (*paths, validation) if path], parameters),
     )
 
 
 def _open_sources(
-    paths: Sequence[Path], parameters: Sequence[str], column: str | None, spec: Spec | None = None
+    paths: Sequence[Path | str], parameters: Sequence[str], column: str | None, spec: Spec | None = None
 ) -> tuple[Spec, tuple[Source, ...]]:
     sources: list[Source] = []
     first = 0
