@@ -91,9 +91,9 @@ def outcome(child: Child, function: Callable[..., Any], *arguments: Any) -> tupl
     return ("refused" if one_line and not message.startswith(CHILD) else "wrong"), message
 
 
-# Measured over the 2,000 damaged copies of each format, in two kernel sets each: LiteRT 2.3 ended its process in 28 to 30
-# of 4,000 runs (SIGSEGV and SIGABRT), all but one of them on files whose structure is damaged and that readers accept;
-# ONNX Runtime 1.32 never did. Neither hung. In 1,599 runs a file was proved, and none left the proved bounds.
+# Measured over the 2,000 damaged copies of each format, in two kernel sets each: LiteRT 2.3 ended its process in 28 to
+# 30 of 4,000 runs (SIGSEGV and SIGABRT), all but one of them on files whose structure is damaged and that readers
+# accept; ONNX Runtime 1.32 never did. Neither hung. In 1,599 runs a file was proved, and none left the proved bounds.
 @counts
 @model_formats
 @pytest.mark.parametrize("kind", ["bytes", "structure"])
