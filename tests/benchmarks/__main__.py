@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--datasets", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3, help="each contender runs so often; medians are shown")
     parser.add_argument("--model", type=Path, default=ROOT / "samples" / "model")
-    parser.add_argument("--check", nargs="*", default=["off", "sample"], help="values of --check to measure")
+    parser.add_argument("--check", nargs="*", default=["off", "sample", "all"], help="values of --check to measure")
     parser.add_argument("--without-keras", action="store_true", help="leave out the slowest contender")
     options = parser.parse_args()
     parquet, array = make_datasets(options.datasets)
