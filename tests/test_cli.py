@@ -65,6 +65,15 @@ def test_an_error_is_one_line_on_stderr_and_exit_code_1(toolkit_process: Process
     )
 
 
+def test_an_error_never_holds_what_a_terminal_would_obey(
+    toolkit_command: Callable[..., Result], tmp_path: Path
+) -> None:
+    result = toolkit_command("inspect", tmp_path / "\x1b[31m\x07red.tflite")
+    assert result.exit_code == 1
+    assert "?[31m?red.tflite" in result.stderr
+    assert "\x1b" not in result.output
+
+
 def test_model_comes_from_the_environment_when_no_option_says_otherwise(
     toolkit_command: Callable[..., Result], exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from toolkit import __version__
-from toolkit.errors import ToolkitError
+from toolkit.errors import ToolkitError, printable
 from toolkit.options import (
     Gate,
     Names,
@@ -36,7 +36,7 @@ class Boundary(click.Group):
         try:
             return super().invoke(ctx)
         except ToolkitError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {printable(str(error))}", err=True)
             sys.exit(1)
         except KeyboardInterrupt:
             click.echo("Interrupted. The same command with --resume goes on, where it has that option.", err=True)

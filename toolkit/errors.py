@@ -13,13 +13,18 @@ ToolkitError                one or two lines: where, what, what to do; the comma
 LONGEST_REASON = 240  # characters
 
 
+def printable(text: str) -> str:
+    """`text` without what a terminal would obey: names in somebody else's file, or of it, may hold anything."""
+    return "".join(character if character.isprintable() or character == "\n" else "?" for character in text)
+
+
 def reason_of(error: BaseException) -> str:
     """What a library says of an error, as a part of our own message: one line, printable, of bounded length.
 
     What matters is at the ends of a long one: ONNX Runtime writes C++ signatures between them.
     """
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    said = "".join(character if character.isprintable() else "?" for character in first).rstrip(" .:")
+    said = printable(first).rstrip(" .:")
     half = LONGEST_REASON // 2
     return said if len(said) <= LONGEST_REASON else f"{said[:half]} ... {said[-half:]}"
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from toolkit.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -64,7 +66,9 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> None:
     for verdict in verdicts:
         for failure in verdict.failures:
             # Whole lines, however long: they are searched for and copied.
-            console.print(f"{verdict.file}: {failure}", style="red", markup=False, highlight=False, soft_wrap=True)
+            console.print(
+                printable(f"{verdict.file}: {failure}"), style="red", markup=False, highlight=False, soft_wrap=True
+            )
 
 
 def describe_outside(summary: Summary) -> str:
@@ -111,7 +115,7 @@ def print_inspection(inspection: Inspection) -> None:
     if manifest is None:
         table = _table(inspection.path.name, "")
         for name, shown in _file_rows(inspection.files[0]):
-            table.add_row(name, escape(_printable(shown)))
+            table.add_row(name, escape(printable(shown)))
     else:
         ranges = _table("column or parameter", "smallest in training", "largest")
         for name, seen in [*zip(manifest.columns, manifest.column_ranges, strict=False)]:
@@ -140,7 +144,7 @@ def print_inspection(inspection: Inspection) -> None:
     for file in inspection.files:
         for problem in file.problems:
             console.print(
-                f"{file.file}: {_printable(problem)}", style="red", markup=False, highlight=False, soft_wrap=True
+                f"{file.file}: {printable(problem)}", style="red", markup=False, highlight=False, soft_wrap=True
             )
 
 
@@ -168,11 +172,6 @@ def _file_rows(file: InspectedFile) -> Iterator[tuple[str, str]]:
             yield "assumed", assumption
     for name, fact in file.metadata.items():
         yield "metadata", f"{name} {json.dumps(fact, ensure_ascii=False)}"
-
-
-def _printable(text: str) -> str:
-    """Names in a file of somebody else may hold what a terminal obeys."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _proved(file: InspectedFile) -> str:
