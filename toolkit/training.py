@@ -31,7 +31,7 @@ from toolkit.manifest import (
 from toolkit.model import build_network, import_tensorflow
 from toolkit.prefetch import prefetched
 from toolkit.progress import Report, silent
-from toolkit.recovery import Recovery, plot_recovery, recovery_of
+from toolkit.recovery import plot_recovery, recovery_of
 from toolkit.training_data import TrainingData, open_training_data
 
 if TYPE_CHECKING:
@@ -298,6 +298,3 @@ def versions() -> dict[str, str]:
     from toolkit import __version__
 
     return {"softplus-toolkit": __version__, "tensorflow": tensorflow.__version__, "keras": keras.__version__}
-
-
-__all__ = ["Recovery", "Settings", "train"]

@@ -22,13 +22,7 @@ from toolkit.manifest import ModelFile
 
 RUN_FILE = "run.json"
 LOCK_FILE = "lock"
-PACKAGES = (
-    "softplus-toolkit",
-    "pyarrow",
-    "numpy",
-    "ai-edge-litert",
-    "onnxruntime",
-)  # whose versions decide about bytes
+PACKAGES = ("pyarrow", "numpy", "ai-edge-litert", "onnxruntime")  # whose versions decide about bytes, beside ours
 
 
 @dataclass(frozen=True)
