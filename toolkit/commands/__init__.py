@@ -1,0 +1,1 @@
+"""One room for each command: it parses, calls one function, prints."""

@@ -1,0 +1,85 @@
+"""`toolkit batch-predict`: score Parquet files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from toolkit.options import column_option, json_option, model_option, order_option, path, quiet_option
+
+REJECTED = 3  # exit code: finished, but rows were rejected
+
+
+@click.command("batch-predict", short_help="Score Parquet files and check the estimates.")
+@click.argument("inputs", nargs=-1, required=True)
+@model_option
+@click.option("--output", type=path, help="Output file; <input>.predictions.parquet by default.")
+@click.option(
+    "--file", "scoring_file", metavar="NAME", help="Exported file that scores; model.float32.tflite by default."
+)
+@click.option(
+    "--check",
+    type=click.Choice(["all", "sample", "off"]),
+    default="all",
+    show_default=True,
+    help="Rows on which every other exported file is run and compared as well.",
+)
+@column_option
+@order_option
+@click.option("--strict-range", is_flag=True, help="Reject datasets outside the ranges seen in training.")
+@click.option("--workers", type=click.IntRange(min=1), help="Threads; one per usable core by default.")
+@click.option("--resume", is_flag=True, help="Finish an interrupted run.")
+@click.option("--overwrite", is_flag=True, help="Replace a finished output.")
+@json_option
+@quiet_option
+def batch_predict_command(
+    inputs: tuple[str, ...],
+    model: Path,
+    output: Path | None,
+    scoring_file: str | None,
+    check: str,
+    column: str | None,
+    order: str | None,
+    strict_range: bool,
+    workers: int | None,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Score Parquet files of datasets, and check that every exported file keeps its outputs positive.
+
+    INPUTS are files, folders or globs. Exit code 3: finished, but rows were rejected.
+    """
+    from toolkit.batch import batch_predict
+    from toolkit.progress import rows_progress
+    from toolkit.tables import describe_outside
+
+    with rows_progress("batch-predict", quiet=quiet or as_json) as report:
+        summary = batch_predict(
+            inputs,
+            model=model,
+            output=output,
+            file=scoring_file,
+            check=check,
+            column=column,
+            order=order,
+            strict_range=strict_range,
+            workers=workers,
+            resume=resume,
+            overwrite=overwrite,
+            report=report,
+        )
+    if as_json:
+        from toolkit.tables import print_json
+
+        print_json(summary.to_json())
+    elif not quiet:
+        from toolkit.tables import print_summary
+
+        print_summary(summary)
+    if summary.outside.rows and not strict_range:
+        click.echo(f"Warning: {describe_outside(summary)} Reject them with --strict-range.", err=True)
+    sys.exit(REJECTED if summary.rows_rejected else 0)

@@ -1,0 +1,71 @@
+"""`toolkit train`: train the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from toolkit.commands.starting_network import starting_network
+from toolkit.options import Names, column_option, file, path, quiet_option
+
+
+@click.command("train", short_help="Train the network, write a model directory.")
+@click.argument("datasets", nargs=-1, required=True, type=file)
+@click.option(
+    "--parameters", type=Names(), required=True, help="Columns with the true values, in output order: v,a,t0."
+)
+@click.option("--output", type=path, default=Path("model"), show_default=True, help="Model directory to write.")
+@click.option("--validation", type=file, help="Datasets to validate on, in place of a held-out share.")
+@column_option
+@click.option("--epochs", type=click.IntRange(min=1), default=30, show_default=True, help="At most; stops early.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--start-from", type=file, help="Network (.keras) to train on, in place of a fresh one.")
+@click.option("--exchangeable-rows", is_flag=True, help="Shuffle rows within datasets: their order carries nothing.")
+@click.option(
+    "--calibration-count",
+    type=click.IntRange(min=1),
+    default=6000,
+    show_default=True,
+    help="Held-out datasets to keep.",
+)
+@click.option("--resume", is_flag=True, help="Go on after the last finished epoch of an interrupted run.")
+@quiet_option
+def train_command(
+    datasets: tuple[Path, ...],
+    parameters: tuple[str, ...],
+    output: Path,
+    validation: Path | None,
+    column: str | None,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    start_from: Path | None,
+    exchangeable_rows: bool,
+    calibration_count: int,
+    resume: bool,
+    quiet: bool,
+) -> None:
+    """Train the network on datasets with known parameters, and write a model directory."""
+    from toolkit.progress import rows_progress
+    from toolkit.tables import print_training
+    from toolkit.training import Settings, train
+
+    settings = Settings(epochs=epochs, batch_size=batch_size, seed=seed, exchangeable_rows=exchangeable_rows)
+    with rows_progress("train", quiet=quiet, unit="steps") as report:
+        manifest = train(
+            datasets,
+            parameters,
+            output=output,
+            validation=validation,
+            column=column,
+            settings=settings,
+            start_from=starting_network(start_from) if start_from else None,
+            calibration_count=calibration_count,
+            resume=resume,
+            report=report,
+            say=(lambda line: None) if quiet else (lambda line: click.echo(line, err=True)),
+        )
+    if not quiet:
+        print_training(output, manifest)
