@@ -404,7 +404,7 @@ def test_batch_predict_reports_progress_up_to_all_rows(
 ) -> None:
     path = write(tmp_path / "a.parquet", datasets[:200])
     seen: list[tuple[int, int]] = []
-    batch_predict(path, model=exported, check="off", report=lambda done, total: seen.append((done, total)))
+    batch_predict(path, model=exported, check="off", report=lambda done, total, rejected: seen.append((done, total)))
     assert sorted(seen) == seen and seen[0] == (0, 200) and seen[-1] == (200, 200) and len(seen) == 5
 
 

@@ -134,7 +134,7 @@ def test_resume_finishes_a_run_killed_at_any_moment(
 def interrupted(given: Path, model: Path, tmp_path: Path, rows: int = 120) -> None:
     """A run that Ctrl-C stops once so many rows are done."""
 
-    def interrupt(done: int, total: int) -> None:
+    def interrupt(done: int, total: int, rejected: int) -> None:
         if done >= rows:
             raise KeyboardInterrupt
 
@@ -148,7 +148,9 @@ def test_resume_scores_only_the_shards_that_are_not_done(
     interrupted(given, exported, tmp_path)
     receipts = list((tmp_path / WORK).glob("*.json"))
     seen: list[tuple[int, int]] = []
-    summary = resumed(given, exported, tmp_path, report=lambda done, total: seen.append((done, total)), workers=1)
+    summary = resumed(
+        given, exported, tmp_path, report=lambda done, total, rejected: seen.append((done, total)), workers=1
+    )
     shards_done = len(receipts) - 1  # run.json is not a receipt
     assert shards_done >= 2
     assert [done for done, _ in seen] == list(range(30 * shards_done, 271, 30))
@@ -181,7 +183,11 @@ def test_a_run_without_resume_starts_afresh(
     interrupted(given, exported, tmp_path)
     seen: list[int] = []
     summary = batch_predict(
-        *[given], model=exported, check="sample", output=tmp_path / OUTPUT, report=lambda done, total: seen.append(done)
+        *[given],
+        model=exported,
+        check="sample",
+        output=tmp_path / OUTPUT,
+        report=lambda done, total, rejected: seen.append(done),
     )
     assert seen[0] == 0
     assert_finished(tmp_path, undisturbed, summary)
@@ -264,7 +270,7 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(
     assert not (tmp_path / OUTPUT).exists() and not (tmp_path / REJECTED).exists()
     assert not list((tmp_path / WORK).glob(".*")), "nothing half-written is left by an interruption"
     seen: list[int] = []
-    summary = resumed(given, exported, tmp_path, report=lambda done, total: seen.append(done))
+    summary = resumed(given, exported, tmp_path, report=lambda done, total, rejected: seen.append(done))
     assert seen[0] >= 60
     assert_finished(tmp_path, undisturbed, summary)
 
@@ -339,7 +345,7 @@ def test_owned_takes_the_lock_that_others_find_when_the_owner_has_just_removed_i
 
 
 def test_an_input_that_changes_while_it_is_scored_gives_no_output(given: Path, exported: Path, tmp_path: Path) -> None:
-    def meddle(done: int, total: int) -> None:
+    def meddle(done: int, total: int, rejected: int) -> None:
         if done == total:
             os.utime(given, ns=(1, 1))
 
@@ -365,6 +371,6 @@ def test_overwrite_replaces_the_output_of_an_interrupted_run_too(
     assert_finished(tmp_path, undisturbed, resumed(given, exported, tmp_path, overwrite=True))
 
 
-def interrupt_at_once(done: int, total: int) -> None:
+def interrupt_at_once(done: int, total: int, rejected: int) -> None:
     if done:
         raise KeyboardInterrupt

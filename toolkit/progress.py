@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-
-Report = Callable[[int, int], None]  # (rows done, rows in all)
+from typing import Protocol
 
 PLAIN_LINE_SECONDS = 5.0  # a log file gets at most one line in this time, and one at the end
 
 
-def silent(done: int, total: int) -> None:
+class Report(Protocol):
+    """Told of progress: rows done so far, rows in all, and how many of those done were rejected."""
+
+    def __call__(self, done: int, total: int, rejected: int = 0, /) -> None: ...
+
+
+def silent(done: int, total: int, rejected: int = 0) -> None:
     """The Report that says nothing."""
 
 
@@ -51,7 +56,7 @@ def _live(label: str, unit: str) -> Iterator[Report]:
         task = progress.add_task(label, total=None)
         last = 0
 
-        def report(done: int, total: int) -> None:
+        def report(done: int, total: int, rejected: int = 0) -> None:
             nonlocal last
             if done < last:  # the next epoch: speed and time left are its own
                 progress.reset(task)
@@ -65,7 +70,7 @@ def _plain(label: str, unit: str) -> Report:
     begun = shown = time.monotonic()
     last = 0
 
-    def report(done: int, total: int) -> None:
+    def report(done: int, total: int, rejected: int = 0) -> None:
         nonlocal begun, shown, last
         now = time.monotonic()
         if done < last:  # the next epoch: speed and time left are its own

@@ -10,6 +10,7 @@ pipeline.py  the local engine: a reader and workers
 assemble.py  parts -> one file, in input order
 paths.py     where a run writes
 work.py      the folder of an unfinished run: its lock, and which run it is of
+prepare.py   what the user names -> a run that could begin
 run.py       all of it
 """
 

@@ -15,24 +15,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toolkit.batch.assemble import assemble, check_complete, read_evidence
-from toolkit.batch.checks import CHECKS, FileCheck, Violation
-from toolkit.batch.columns import ORIGIN, REASON, check_schemas, output_schema, rejected_schema
+from toolkit.batch.checks import FileCheck, Violation
+from toolkit.batch.columns import ORIGIN, REASON, output_schema, rejected_schema
 from toolkit.batch.parts import Receipt, read_receipt
-from toolkit.batch.paths import Paths, default_output
+from toolkit.batch.paths import Paths
 from toolkit.batch.pipeline import score_locally, usable_cores
+from toolkit.batch.prepare import prepare
 from toolkit.batch.ranges import RangeCount
 from toolkit.batch.score import Job
 from toolkit.batch.shards import plan_shards
-from toolkit.batch.sources import check_unchanged_since, find_files, open_sources
-from toolkit.batch.work import RunKey, begin, clear, clear_partial, owned, run_key, unfinished_run
+from toolkit.batch.sources import check_unchanged_since
+from toolkit.batch.work import RunKey, begin, clear, clear_partial, owned, unfinished_run
 from toolkit.datasets import encode
-from toolkit.errors import ModelError, NotPositive, OutputError
+from toolkit.errors import NotPositive, OutputError
 from toolkit.files import appears_whole, sync
-from toolkit.manifest import ModelFile, check_unchanged, find_file, read_manifest
+from toolkit.manifest import ModelFile
 from toolkit.progress import Report, silent
-from toolkit.spec import file_name
-
-DEFAULT_FILE = file_name("tflite", "float32")
 
 
 @dataclass(frozen=True)
@@ -112,38 +110,18 @@ def batch_predict(
         OutputError: the output exists, or cannot be written; or the unfinished run is another one.
     """
     begun = time.monotonic()
-    if check not in CHECKS:
-        raise ValueError(f"check is {check!r}, not one of {', '.join(CHECKS)}")
-    given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    directory = Path(model)
-    manifest = read_manifest(directory)
-    if strict_range and not manifest.column_ranges:
-        raise ModelError(f"{directory}: nobody recorded the ranges of its training data. Leave out --strict-range.")
-    scoring = find_file(directory, file or DEFAULT_FILE)
-    others = tuple(entry for entry in manifest.files if entry.file != scoring.file and check != "off")
-    sources = open_sources(names := find_files(given), manifest.spec, column=column, order=order)
-    check_schemas(sources, manifest.spec.parameters)
-    paths = Paths.of(default_output(given, names) if output is None else Path(output))
-    paths.check_not_inputs(names)
-    job = Job(
-        sources,
-        manifest.spec,
-        check_unchanged(directory, scoring),
-        tuple(check_unchanged(directory, entry) for entry in others),
-        check,
-        paths.work,
-        manifest.column_ranges,
-        strict_range,
+    prepared = prepare(
+        inputs,
+        model=model,
+        output=output,
+        file=file,
+        check=check,
+        column=column,
+        order=order,
+        strict_range=strict_range,
     )
-    ranges = "; ".join(f"{each.minimum:.9g} to {each.maximum:.9g}" for each in manifest.column_ranges)
-    options = {
-        "--file": scoring.file,
-        "--check": check,
-        "--strict-range": "on" if strict_range else "off",
-        "the training ranges": ranges,
-    }
-    key = run_key(options, (scoring, *others), sources)
-    run = _Run(job, key, paths, scoring)
+    paths, key = prepared.paths, prepared.key
+    run = _Run(prepared.job, key, paths, prepared.scoring)
     if not resume:
         paths.check_free(overwrite)
     try:
@@ -211,13 +189,15 @@ class _Run:
             if receipt := read_receipt(self.paths.work, shard):
                 receipts[shard.index] = receipt
         rows_done = sum(receipt.rows_in for receipt in receipts.values())
-        report(rows_done, total)
+        rejected = sum(receipt.rows_rejected for receipt in receipts.values())
+        report(rows_done, total, rejected)
 
         def done(receipt: Receipt) -> None:
-            nonlocal rows_done
+            nonlocal rows_done, rejected
             receipts[receipt.shard] = receipt
             rows_done += receipt.rows_in
-            report(rows_done, total)
+            rejected += receipt.rows_rejected
+            report(rows_done, total, rejected)
 
         try:
             score_locally(self.job, [shard for shard in shards if shard.index not in receipts], workers, done)

@@ -1,0 +1,78 @@
+"""From what the user names to a run that could begin: everything is read and judged, nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolkit.batch.checks import CHECKS
+from toolkit.batch.columns import check_schemas
+from toolkit.batch.paths import Paths, default_output
+from toolkit.batch.score import Job
+from toolkit.batch.sources import find_files, open_sources
+from toolkit.batch.work import RunKey, run_key
+from toolkit.errors import ModelError
+from toolkit.manifest import ModelFile, check_unchanged, find_file, read_manifest
+from toolkit.spec import file_name
+
+DEFAULT_FILE = file_name("tflite", "float32")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that could begin.
+
+    Attributes:
+        scoring: the manifest's entry for the file that scores.
+    """
+
+    job: Job
+    key: RunKey
+    paths: Paths
+    scoring: ModelFile
+
+
+def prepare(
+    inputs: str | Path | Sequence[str | Path],
+    *,
+    model: Path | str,
+    output: Path | str | None,
+    file: str | None,
+    check: str,
+    column: str | None,
+    order: str | None,
+    strict_range: bool,
+) -> Prepared:
+    """What `batch_predict` would do with these arguments, which are its own; it raises the same errors."""
+    if check not in CHECKS:
+        raise ValueError(f"check is {check!r}, not one of {', '.join(CHECKS)}")
+    given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    directory = Path(model)
+    manifest = read_manifest(directory)
+    if strict_range and not manifest.column_ranges:
+        raise ModelError(f"{directory}: nobody recorded the ranges of its training data. Leave out --strict-range.")
+    scoring = find_file(directory, file or DEFAULT_FILE)
+    others = tuple(entry for entry in manifest.files if entry.file != scoring.file and check != "off")
+    sources = open_sources(names := find_files(given), manifest.spec, column=column, order=order)
+    check_schemas(sources, manifest.spec.parameters)
+    paths = Paths.of(default_output(given, names) if output is None else Path(output))
+    paths.check_not_inputs(names)
+    job = Job(
+        sources,
+        manifest.spec,
+        check_unchanged(directory, scoring),
+        tuple(check_unchanged(directory, entry) for entry in others),
+        check,
+        paths.work,
+        manifest.column_ranges,
+        strict_range,
+    )
+    ranges = "; ".join(f"{each.minimum:.9g} to {each.maximum:.9g}" for each in manifest.column_ranges)
+    options = {
+        "--file": scoring.file,
+        "--check": check,
+        "--strict-range": "on" if strict_range else "off",
+        "the training ranges": ranges,
+    }
+    return Prepared(job, run_key(options, (scoring, *others), sources), paths, scoring)
