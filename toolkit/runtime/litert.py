@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toolkit.runtime.batches import BATCH, in_batches
+from toolkit.runtime.batches import in_batches
 
 if TYPE_CHECKING:
     from toolkit.spec import FloatArray, Predict
 
 
-def load_litert(path: Path, threads: int, kernels: str) -> Predict:
+def load_litert(path: Path, threads: int, kernels: str, batch: int) -> Predict:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     builtin = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -30,9 +30,10 @@ def load_litert(path: Path, threads: int, kernels: str) -> Predict:
             experimental_op_resolver_type=builtin if kernels == "builtin" else OpResolverType.BUILTIN,
         )
         (model_input,), (model_output,) = interpreter.get_input_details(), interpreter.get_output_details()
-        batch, rows, columns = (int(size) for size in model_input["shape_signature"])
-        if batch < 0:
-            batch = BATCH
+        fixed, rows, columns = (int(size) for size in model_input["shape_signature"])
+        if fixed >= 0:
+            batch = fixed
+        else:
             interpreter.resize_tensor_input(model_input["index"], [batch, rows, columns])
         interpreter.allocate_tensors()
     if model_input["dtype"] is not np.float32:  # writing into its memory would make integers of the datasets

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.errors import MissingExtra, ModelError
-from toolkit.runtime.batches import unusable
+from toolkit.runtime.batches import BATCH, unusable
 from toolkit.runtime.keras import load_keras
 from toolkit.runtime.litert import load_litert
 from toolkit.runtime.onnxruntime import load_onnxruntime
@@ -40,7 +40,14 @@ def runtime_for(path: Path | str, runtime: str | None = None) -> str:
     return runtime
 
 
-def load(path: Path | str, *, threads: int = 1, kernels: str = "default", runtime: str | None = None) -> Predict:
+def load(
+    path: Path | str,
+    *,
+    threads: int = 1,
+    kernels: str = "default",
+    runtime: str | None = None,
+    batch: int = BATCH,
+) -> Predict:
     """The model file as a function: float32 (n, rows, columns) -> float32 (n, parameters), for any n.
 
     Not for several threads at once: load the file once in each. While it computes, other Python threads run.
@@ -50,6 +57,7 @@ def load(path: Path | str, *, threads: int = 1, kernels: str = "default", runtim
         threads: what the engine may use inside one call.
         kernels: one of KERNELS for the file's ending, or 'default' for its first; OpenVINO has but one kind.
         runtime: one of RUNTIMES that reads such files; None takes the one of the file's ending.
+        batch: datasets a call of the engine, where the file leaves that open.
     Raises:
         MissingExtra: the runtime is not installed.
         ModelError: no such file, another ending, or content that is damaged or no such model. The function itself
@@ -66,11 +74,11 @@ def load(path: Path | str, *, threads: int = 1, kernels: str = "default", runtim
     chosen = known[0] if kernels == "default" else kernels
     try:
         if chosen_runtime == "litert":
-            return load_litert(path, threads, chosen)
+            return load_litert(path, threads, chosen, batch)
         if chosen_runtime == "onnxruntime":
-            return load_onnxruntime(path, threads, chosen)
+            return load_onnxruntime(path, threads, chosen, batch)
         if chosen_runtime == "openvino":
-            return load_openvino(path, threads)
+            return load_openvino(path, threads, batch)
         return load_keras(path)
     except (ModelError, MissingExtra):
         raise

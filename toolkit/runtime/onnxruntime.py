@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import ModelError
-from toolkit.runtime.batches import BATCH, in_batches
+from toolkit.runtime.batches import in_batches
 
 if TYPE_CHECKING:
     from toolkit.spec import Predict
 
 
-def load_onnxruntime(path: Path, threads: int, kernels: str) -> Predict:
+def load_onnxruntime(path: Path, threads: int, kernels: str, batch: int) -> Predict:
     import onnxruntime
 
     _refuse_other_files(path)
@@ -26,12 +26,12 @@ def load_onnxruntime(path: Path, threads: int, kernels: str) -> Predict:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     (model_input,), (model_output,) = session.get_inputs(), session.get_outputs()
-    batch, rows, columns = model_input.shape
+    fixed, rows, columns = model_input.shape
     names = [model_output.name]
     return in_batches(
         path,
         lambda datasets: session.run(names, {model_input.name: datasets})[0],
-        batch if isinstance(batch, int) else BATCH,
+        fixed if isinstance(fixed, int) else batch,
         (rows, columns),
         model_output.shape[-1],
     )

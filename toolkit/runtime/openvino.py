@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit.errors import MissingExtra, ModelError
-from toolkit.runtime.batches import BATCH, in_batches
+from toolkit.runtime.batches import in_batches
 
 if TYPE_CHECKING:
     from toolkit.spec import FloatArray, Predict
 
 
-def load_openvino(path: Path, threads: int) -> Predict:
+def load_openvino(path: Path, threads: int, batch: int) -> Predict:
     """The file as a function. One stream: the calls of one worker come one after the other."""
     try:
         import openvino
@@ -28,7 +28,8 @@ def load_openvino(path: Path, threads: int) -> Predict:
     if model_input.element_type != openvino.Type.f32:
         raise ModelError(f"{path}: takes {model_input.element_type.to_string()} datasets, which OpenVINO is not given.")
     dimensions = model_input.partial_shape
-    batch = BATCH if dimensions[0].is_dynamic else dimensions[0].get_length()
+    if not dimensions[0].is_dynamic:
+        batch = dimensions[0].get_length()
     rows, columns = (dimension.get_length() for dimension in list(dimensions)[1:])
     model.reshape([batch, rows, columns])
     settings = {
