@@ -45,14 +45,14 @@ def build_function(network: Network, limit: float) -> Any:
         values = tf.maximum(tf.minimum(datasets, limit), -limit)
         values = tf.reshape(values, (-1, 1, *network.shape))
         for layer in network.layers:
-            values = _apply(layer, values)
+            values = apply_layer(layer, values)
         return {OUTPUT_NAME: tf.identity(positive_softplus(values), name=OUTPUT_NAME)}
 
     signature = tf.TensorSpec((None, *network.shape), tf.float32, name=INPUT_NAME)
     return tf.function(estimates, input_signature=[signature], autograph=False).get_concrete_function()
 
 
-def _apply(layer: Layer, values: Any) -> Any:
+def apply_layer(layer: Layer, values: Any) -> Any:
     """One layer on (batch, 1, rows, channels), or on (batch, features) once flat."""
     import tensorflow as tf
 
