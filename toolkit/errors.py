@@ -7,6 +7,7 @@ ToolkitError                one or two lines: where, what, what to do; the comma
  │   └─ NotPositive         a model file that gave, or could give, an output that is not finite and positive
  ├─ ExportError             a conversion that failed or was refused
  ├─ SimulatorError          the user's simulator raised, or returned what it must not
+ ├─ ClusterError            a Ray cluster that cannot be reached, or whose workers die or differ
  └─ MissingExtra            a command needs a part of the install that is not there
 """
 
@@ -55,6 +56,10 @@ class ExportError(ToolkitError):
 
 class SimulatorError(ToolkitError):
     """The user's simulator raised, or returned what it must not."""
+
+
+class ClusterError(ToolkitError):
+    """A Ray cluster that cannot be reached, or whose workers die or differ."""
 
 
 class MissingExtra(ToolkitError):

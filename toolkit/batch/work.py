@@ -97,7 +97,7 @@ def run_key(options: Mapping[str, str], models: tuple[ModelFile, ...], sources: 
         }
         for source in sources
     )
-    return RunKey(options, {model.file: model.sha256 for model in models}, inputs, _versions())
+    return RunKey(options, {model.file: model.sha256 for model in models}, inputs, versions())
 
 
 @contextmanager
@@ -176,7 +176,8 @@ def clear_partial(folder: Path) -> None:
             (folder / name).unlink()
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of this toolkit and of the packages that decide about bytes; 'none' where one is not installed."""
     found = {"softplus-toolkit": __version__}
     for package in PACKAGES:
         try:
