@@ -1,0 +1,170 @@
+"""What one worker of a cluster does: it reads, scores and writes shards, and returns receipts."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import platform
+import tempfile
+import traceback
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from toolkit.batch.parts import Receipt, read_receipt
+from toolkit.batch.score import Job, load_engines, score_shard
+from toolkit.batch.shards import Shard, read_shards
+from toolkit.batch.sources import check_unchanged_since
+from toolkit.batch.work import RUN_FILE, versions
+from toolkit.errors import InputError, ModelError, OutputError, ToolkitError
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What every worker of a run is told, once.
+
+    Attributes:
+        shards: those to be scored, in order; afterwards they are named by their position here.
+        models: content of each model file by its name, so that nodes need not share the model directory.
+        sha256: of each of them.
+        here: the current folder of the process that was started; relative names mean what they mean there.
+        run: content of the work folder's run.json.
+    """
+
+    job: Job
+    shards: tuple[Shard, ...]
+    models: Mapping[str, bytes]
+    sha256: Mapping[str, str]
+    here: str
+    run: bytes
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Receipts of the shards that were done, and the error that ended the rest."""
+
+    receipts: tuple[Receipt, ...]
+    failed: tuple[int, Exception] | None = None  # (position, error)
+
+
+class Worker:
+    """One process with engines of its own. Errors are returned, not raised: what a process raises means that it died.
+
+    It keeps its place in the file from one call to the next: to go on there costs nothing, to start in the middle of a
+    row group costs decoding what is before.
+    """
+
+    def versions(self) -> tuple[str, dict[str, str]]:
+        """The machine's name and what is installed there. Asked first: other versions might not read the assignment."""
+        return platform.node(), versions()
+
+    def start(self, assignment: Assignment) -> Exception | None:
+        """Load the model files and look whether this machine sees the folders; the error if it does not."""
+        self.assignment = assignment
+        self.reading: Iterator[tuple[Shard, list[pa.RecordBatch]]] = iter(())
+        self.next = -1  # position of the shard that `reading` yields next
+        self.checked: set[int] = set()  # sources that this machine is known to read
+        try:
+            _enter(assignment)
+            _check_work_folder(assignment)
+            with tempfile.TemporaryDirectory(prefix="toolkit-") as folder:
+                self.engines = load_engines(_with_models(assignment, Path(folder)))
+        except ToolkitError as error:
+            return _portable(error)
+        return None
+
+    def score(self, begin: int, end: int, until: int, again: bool) -> Outcome:
+        """Score the shards begin..end; those up to `until` will probably be asked for next.
+
+        Args:
+            again: a worker died with these; what it finished is not done twice.
+        """
+        receipts: list[Receipt] = []
+        position, shards, job = begin, self.assignment.shards, self.assignment.job
+        try:
+            for position in range(begin, end):
+                receipt = read_receipt(job.folder, shards[position]) if again else None
+                if receipt is None:
+                    batches = deque(self._read(position, until))
+                    receipt = score_shard(job, shards[position], _drained(batches), self.engines)
+                receipts.append(receipt)
+        except Exception as error:  # noqa: BLE001  every error has to come back, in its place
+            return Outcome(tuple(receipts), (position, _portable(error)))
+        return Outcome(tuple(receipts))
+
+    def _read(self, position: int, until: int) -> list[pa.RecordBatch]:
+        shard = self.assignment.shards[position]
+        if shard.source not in self.checked:
+            source = self.assignment.job.sources[shard.source]
+            try:
+                check_unchanged_since(source)
+            except InputError as error:
+                raise InputError(
+                    f"node {platform.node()}: {error} Inputs have to be where every node reads the same: on a file "
+                    "system that all share, or in an object store."
+                ) from error
+            self.checked.add(shard.source)
+        if self.next != position:
+            self.reading = read_shards(self.assignment.job.sources, self.assignment.shards[position:until])
+        self.next = -1  # until the shard is read: whatever was raised on the way is not gone on with
+        _, batches = next(self.reading)
+        self.next = position + 1 if position + 1 < until else -1
+        return batches
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or what it says where it cannot be sent; one that nobody foresaw tells where it was raised."""
+    if not isinstance(error, ToolkitError | OSError):
+        error.add_note(f"on node {platform.node()}: {traceback.format_exc()}")
+    try:
+        pickle.loads(pickle.dumps(error))
+        return error
+    except Exception:  # noqa: BLE001  whatever an exception's own constructor raises
+        return ToolkitError(f"node {platform.node()}: {type(error).__name__}: {error}")
+
+
+def _drained(batches: deque[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches, each let go of once it is scored."""
+    while batches:
+        yield batches.popleft()
+
+
+def _enter(assignment: Assignment) -> None:
+    relative = [source.name for source in assignment.job.sources if not os.path.isabs(source.name)]
+    if not relative:
+        return
+    try:
+        os.chdir(assignment.here)
+    except OSError as error:
+        raise InputError(
+            f"node {platform.node()}: has no folder {assignment.here}, in which {relative[0]} should be. Name inputs "
+            "by absolute paths, on a file system that all nodes share."
+        ) from error
+
+
+def _check_work_folder(assignment: Assignment) -> None:
+    """A folder of the same name on the node's own disk would swallow the parts."""
+    path = assignment.job.folder / RUN_FILE
+    try:
+        same = path.read_bytes() == assignment.run
+    except OSError:
+        same = False
+    if not same:
+        raise OutputError(
+            f"node {platform.node()}: does not see {assignment.job.folder}. The output has to be on a file system that "
+            "all nodes share, or in an object store."
+        )
+
+
+def _with_models(assignment: Assignment, folder: Path) -> Job:
+    """The job with its model files in `folder`."""
+    for name, content in assignment.models.items():
+        if hashlib.sha256(content).hexdigest() != assignment.sha256[name]:
+            raise ModelError(f"node {platform.node()}: {name} arrived damaged. Run the same command with --resume.")
+        (folder / name).write_bytes(content)
+    job = assignment.job
+    return replace(job, scoring=folder / job.scoring.name, others=tuple(folder / path.name for path in job.others))
