@@ -95,6 +95,7 @@ def print_summary(summary: Summary) -> None:
             else "-",
         )
     console.print(table)
+    _print_smallest(console, summary)
     speed = result["rows_in"] / max(result["seconds"], 1e-9)
     console.print(
         f"{result['rows_in']:,} rows in = {result['rows_predicted']:,} predicted + {result['rows_rejected']:,} "
@@ -104,6 +105,19 @@ def print_summary(summary: Summary) -> None:
     console.print(f"predictions: {result['output']}", highlight=False)
     if result["rows_rejected"]:
         console.print(f"rejected:    {result['rejected']}", highlight=False, style="yellow")
+
+
+def _print_smallest(console: Console, summary: Summary) -> None:
+    """The smallest predictions with their rows, one line a parameter."""
+    files = {one["source_file"] for found in summary.smallest.values() for one in found}
+    if not files:
+        return
+    table = _table("parameter", "smallest predictions" if len(files) > 1 else f"smallest predictions in {files.pop()}")
+    for name, found in summary.smallest.items():
+        places = [f"{one['source_file']} row" if files else "row" for one in found]
+        shown = (f"{one['value']:.4g} in {place} {one['source_row']}" for one, place in zip(found, places, strict=True))
+        table.add_row(name, printable(", ".join(shown)))
+    console.print(table, markup=False)
 
 
 def print_inspection(inspection: Inspection) -> None:

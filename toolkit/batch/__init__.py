@@ -5,6 +5,7 @@ columns.py   which columns go where
 shards.py    what is scored as one, and how it is read
 score.py     one shard: read, score, check, write
 checks.py    is every output positive, do the exported files agree
+smallest.py  the smallest predictions and their rows
 parts.py     one part and one receipt a shard
 pipeline.py  the local engine: a reader and workers
 assemble.py  parts -> one file, in input order

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.batch.smallest import Smallest, smallest_of
 from toolkit.errors import NotPositive
 from toolkit.spec import SMALLEST_NORMAL_FLOAT32
 
@@ -99,15 +100,18 @@ class ShardChecks:
     Attributes:
         check: 'all' runs the other files on every row; 'sample' on one row in a hundred, chosen by `source_row`, and on
             the rows with the smallest outputs of the shard; 'off' not at all.
+        smallest: predictions so far, with their rows.
     """
 
     engines: Engines
     check: str
     parameters: Sequence[str]
     source: str
+    shard: int = 0
     seen: dict[str, FileCheck] = field(default_factory=dict)
     sample: list[tuple[int, FloatArray, FloatArray]] = field(default_factory=list)
-    smallest: dict[int, tuple[int, FloatArray, FloatArray]] = field(default_factory=dict)
+    extremes: dict[int, tuple[int, FloatArray, FloatArray]] = field(default_factory=dict)
+    smallest: Smallest = ()
 
     def score(self, datasets: FloatArray, rows: Rows) -> FloatArray:
         """Estimates of the scoring file, every one of them a finite normal positive number.
@@ -120,6 +124,7 @@ class ShardChecks:
         """
         estimates = self.engines.scoring(datasets)
         self._check(self.engines.scoring_file, estimates, estimates, datasets, rows)
+        self.smallest = smallest_of(estimates, rows, self.shard, self.source, self.smallest)
         if self.check == "all":
             for file, predict in self.engines.others.items():
                 self._check(file, predict(datasets), estimates, datasets, rows)
@@ -129,7 +134,7 @@ class ShardChecks:
 
     def finish(self) -> tuple[FileCheck, ...]:
         """What was seen, the scoring file first; runs the other files on the sample."""
-        chosen = {row: (dataset, estimate) for row, dataset, estimate in [*self.sample, *self.smallest.values()]}
+        chosen = {row: (dataset, estimate) for row, dataset, estimate in [*self.sample, *self.extremes.values()]}
         if chosen:
             rows = np.array(sorted(chosen), np.int64)
             datasets = np.stack([chosen[row][0] for row in rows.tolist()])
@@ -157,9 +162,9 @@ class ShardChecks:
         for index in np.flatnonzero(is_sampled(rows)):
             self.sample.append((int(rows[index]), datasets[index].copy(), estimates[index]))
         for column, index in enumerate(estimates.argmin(axis=0) if len(rows) else ()):
-            known = self.smallest.get(column)
+            known = self.extremes.get(column)
             if known is None or estimates[index, column] < known[2][column]:
-                self.smallest[column] = (int(rows[index]), datasets[index].copy(), estimates[index])
+                self.extremes[column] = (int(rows[index]), datasets[index].copy(), estimates[index])
 
 
 def is_sampled(rows: Rows) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from toolkit.batch.checks import FileCheck
 from toolkit.batch.ranges import RangeCount
 from toolkit.batch.shards import Shard
+from toolkit.batch.smallest import Small, Smallest
 from toolkit.files import appears_whole
 
 
@@ -35,6 +36,7 @@ class Receipt:
         reasons: rows rejected for each reason.
         outside: datasets outside the ranges seen in training.
         checks: one for each exported file that was run.
+        smallest: predictions of each parameter; () where nothing was predicted.
     """
 
     shard: int
@@ -44,6 +46,7 @@ class Receipt:
     reasons: Mapping[str, int]
     outside: RangeCount
     checks: tuple[FileCheck, ...]
+    smallest: Smallest
 
     @property
     def rows_rejected(self) -> int:
@@ -115,4 +118,5 @@ def _from_json(content: Mapping[str, Any]) -> Receipt:
         content["reasons"],
         RangeCount(**content["outside"]),
         tuple(FileCheck.from_json(check) for check in content["checks"]),
+        tuple(tuple(Small(**each) for each in found) for found in content["smallest"]),
     )

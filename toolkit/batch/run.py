@@ -24,6 +24,7 @@ from toolkit.batch.prepare import prepare
 from toolkit.batch.ranges import RangeCount
 from toolkit.batch.score import Job
 from toolkit.batch.shards import plan_shards
+from toolkit.batch.smallest import merge_smallest
 from toolkit.batch.sources import check_unchanged_since
 from toolkit.batch.work import RunKey, begin, clear, clear_partial, owned, unfinished_run
 from toolkit.datasets import encode
@@ -42,6 +43,8 @@ class Summary:
         checks: one for each exported file that was run, the scoring file first.
         reasons: rows rejected for each reason.
         outside: datasets outside the ranges seen in training, in all and by column.
+        smallest: for each parameter its three smallest predictions in ascending order, each with `value`,
+            `source_file` and `source_row`; of equal ones the first in input order.
     """
 
     parameters: tuple[str, ...]
@@ -54,6 +57,7 @@ class Summary:
     checks: tuple[FileCheck, ...]
     reasons: dict[str, int]
     outside: RangeCount
+    smallest: dict[str, list[dict[str, Any]]]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -65,6 +69,7 @@ class Summary:
             "rejected": None if self.rejected is None else str(self.rejected),
             "formats": [check.to_json(self.parameters) for check in self.checks],
             "outside_training_range": asdict(self.outside),
+            "smallest": self.smallest,
         }
 
 
@@ -217,6 +222,8 @@ class _Run:
         names = [self.scoring.file, *(path.name for path in self.job.others)]
         checks = {name: FileCheck(name) for name in names}
         reasons: dict[str, int] = {}
+        parameters = self.job.spec.parameters
+        smallest = merge_smallest((receipt.smallest for receipt in receipts), len(parameters))
         for receipt in receipts:
             for check in receipt.checks:
                 checks[check.file] = checks[check.file].merged(check)
@@ -230,7 +237,10 @@ class _Run:
             "rows_rejected": sum(receipt.rows_rejected for receipt in receipts),
             "reasons": dict(sorted(reasons.items())),
             "outside_training_range": asdict(reduce(RangeCount.merged, (r.outside for r in receipts), RangeCount())),
-            "formats": [check.to_json(self.job.spec.parameters) for check in checks.values()],
+            "formats": [check.to_json(parameters) for check in checks.values()],
+            "smallest": {
+                name: [one.to_json() for one in found] for name, found in zip(parameters, smallest, strict=True)
+            },
         }
 
     def _publish(self, receipts: Sequence[Receipt], evidence: dict[str, Any]) -> None:
@@ -264,6 +274,7 @@ class _Run:
             tuple(FileCheck.from_json(check) for check in evidence["formats"]),
             evidence["reasons"],
             RangeCount(**evidence["outside_training_range"]),
+            evidence["smallest"],
         )
 
     def _with_replay(self, violation: Violation) -> NotPositive:

@@ -59,7 +59,7 @@ def score_shard(job: Job, shard: Shard, batches: Iterable[pa.RecordBatch], engin
         Violation: a file gave an output that is not finite and positive; nothing is written then.
     """
     source = job.sources[shard.source]
-    checks = ShardChecks(engines, job.check, job.spec.parameters, source.name)
+    checks = ShardChecks(engines, job.check, job.spec.parameters, source.name, shard.index)
     predictions, rejects = output_schema(source, job.spec.parameters), rejected_schema(source)
     predicted: list[pa.RecordBatch] = []
     rejected: list[pa.RecordBatch] = []
@@ -94,6 +94,7 @@ def score_shard(job: Job, shard: Shard, batches: Iterable[pa.RecordBatch], engin
         dict(sorted(reasons.items())),
         beyond,
         checks.finish(),
+        checks.smallest,
     )
     write_receipt(job.folder, receipt, job.spec.parameters)
     return receipt
