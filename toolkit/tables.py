@@ -33,7 +33,7 @@ def print_training(directory: Path, manifest: Manifest) -> None:
         found = manifest.training.metrics.get(parameter.name)
         shown = [f"{found['r2']:.3f}", f"{found['rmse']:.4g}", f"{found['median_relative_error']:.2%}"] if found else []
         table.add_row(parameter.name, f"{parameter.minimum:.4g}", f"{parameter.maximum:.4g}", *shown)
-    console = _console()
+    console = new_console()
     console.print(table)
     trained = [f"Trained on {manifest.training.datasets:,} datasets."] if manifest.training.datasets else []
     said = " ".join([*trained, *filter(None, [manifest.training.note]), "Next: toolkit export --format all"])
@@ -45,7 +45,7 @@ def print_files(files: Iterable[ModelFile]) -> None:
     table = _table("file", "kB", "proved at least", "largest relative error")
     for file in files:
         table.add_row(file.file, f"{file.bytes / 1000:.0f}", _each(file.lower_bound), _largest(file.relative_error))
-    _console().print(table)
+    new_console().print(table)
 
 
 def print_verdicts(verdicts: Sequence[Verdict]) -> None:
@@ -61,7 +61,7 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> None:
             _largest(verdict.relative_error) or "not run",
             style=None if verdict.passed else "red",
         )
-    console = _console()
+    console = new_console()
     console.print(table)
     for verdict in verdicts:
         for failure in verdict.failures:
@@ -81,7 +81,7 @@ def describe_outside(summary: Summary) -> str:
 def print_summary(summary: Summary) -> None:
     """Rows in and out, then one line a file that was run."""
     result = summary.to_json()
-    console = _console()
+    console = new_console()
     table = _table("checked file", "rows", "smallest output", "violations", "largest relative difference")
     for file in result["formats"]:
         differences = file["max_relative_difference"]
@@ -124,7 +124,7 @@ def print_inspection(inspection: Inspection) -> None:
     """A directory: what the model takes and gives, one line a file. One file: all that it says."""
     from rich.markup import escape
 
-    console = _console()
+    console = new_console()
     manifest = inspection.manifest
     if manifest is None:
         table = _table(inspection.path.name, "")
@@ -205,7 +205,8 @@ def _listed(values: Mapping[str, object]) -> str:
     )
 
 
-def _console() -> Console:
+def new_console() -> Console:
+    """On stdout; as wide as the terminal, or PIPED_WIDTH."""
     from rich.console import Console
 
     console = Console(soft_wrap=False)
