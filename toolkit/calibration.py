@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.datasets import Layout, decode, iter_batches, open_parquet
+from toolkit.datasets import Layout, decode, gather, iter_batches, open_parquet
 from toolkit.errors import InputError, ModelError
 from toolkit.spec import Spec
 from toolkit.training_data import true_values
@@ -94,12 +94,12 @@ def pieces_of(calibration: Path, layout: Layout, spec: Spec) -> Iterator[Piece]:
     """All datasets of the file, every row checked; those to keep are spread evenly over it."""
     with open_parquet(calibration) as source:
         names, total = source.schema_arrow.names, source.metadata.num_rows
-    known = [name for name in spec.parameters if name in names and name != layout.column]
+    known = [name for name in spec.parameters if name in names and name not in layout.table_columns]
     kept = np.zeros(total, np.bool_)
     kept[np.linspace(0, total - 1, min(total, MOST_KEPT)).astype(np.int64)] = True
     row = 0
-    for batch in iter_batches(calibration, [layout.column, *known], None, READ_ROWS):
-        decoded = decode(batch.column(0), layout)
+    for batch in iter_batches(calibration, [*layout.table_columns, *known], None, READ_ROWS):
+        decoded = decode(gather(batch, layout), layout)
         for index, reason in enumerate(decoded.reasons):
             if reason is not None:
                 raise InputError(

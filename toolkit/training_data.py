@@ -17,6 +17,7 @@ from toolkit.datasets import (
     Layout,
     decode,
     encode,
+    gather,
     iter_batches,
     layout_of_file,
     open_parquet,
@@ -209,7 +210,7 @@ def _open_sources(
             raise InputError(f"{path}: no rows.")
         if spec is None:
             layout = layout_of_file(path, column=column)
-            names = read_column_names(schema) or tuple(f"column_{i}" for i in range(layout.columns))
+            names = read_column_names(schema) or layout.fields or tuple(f"column_{i}" for i in range(layout.columns))
             if len(names) != layout.columns:
                 raise InputError(
                     f"{path}: {layout.columns} columns a dataset, but names for {len(names)} in its metadata."
@@ -227,8 +228,8 @@ def _open_sources(
 def _read(source: Source, spec: Spec, row_groups: Sequence[int] | None) -> Iterator[Pair]:
     """Datasets and true values of some row groups, every row checked."""
     row = sum(source.row_groups[: row_groups[0]]) if row_groups else 0
-    for batch in iter_batches(source.path, [source.layout.column, *spec.parameters], row_groups, READ_ROWS):
-        decoded = decode(batch.column(0), source.layout)
+    for batch in iter_batches(source.path, [*source.layout.table_columns, *spec.parameters], row_groups, READ_ROWS):
+        decoded = decode(gather(batch, source.layout), source.layout)
         for index, reason in enumerate(decoded.reasons):
             if reason is not None:
                 raise InputError(

@@ -43,7 +43,7 @@ def output_schema(source: Source, parameters: Sequence[str]) -> pa.Schema:
 
     The schema's own metadata is left out: what other tools keep there describes a table that still has the datasets.
     """
-    kept = [field for field in user_schema(source.schema) if field.name != source.layout.column]
+    kept = [field for field in user_schema(source.schema) if field.name not in source.layout.table_columns]
     predicted = [pa.field(name, pa.float32(), nullable=False) for name in predicted_names(parameters)]
     return pa.schema([*kept, *predicted, *ORIGIN])
 

@@ -16,7 +16,7 @@ from toolkit.batch.parts import Receipt, predicted_name, rejected_name, write_pa
 from toolkit.batch.ranges import OUTSIDE, RangeCount, counted, outside
 from toolkit.batch.shards import Shard
 from toolkit.batch.sources import Source
-from toolkit.datasets import decode
+from toolkit.datasets import decode, gather
 from toolkit.manifest import Range
 from toolkit.runtime import load
 from toolkit.spec import Spec
@@ -67,7 +67,7 @@ def score_shard(job: Job, shard: Shard, batches: Iterable[pa.RecordBatch], engin
     beyond = RangeCount()
     first_row = shard.first_row
     for batch in batches:
-        decoded = decode(batch.column(source.layout.column), source.layout)
+        decoded = decode(gather(batch, source.layout), source.layout)
         datasets, accepted, given = decoded.datasets, decoded.accepted, list(decoded.reasons)
         far = outside(datasets, job.ranges) & accepted[:, np.newaxis]
         beyond = beyond.merged(counted(far, job.spec.columns))

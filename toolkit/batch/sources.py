@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from toolkit.datasets import Layout, find_layout, open_parquet
+from toolkit.datasets import Layout, layout_of_file, open_parquet
 from toolkit.errors import InputError
 from toolkit.spec import Spec
 
@@ -102,7 +102,7 @@ def _is_input(name: str) -> bool:
 
 
 def open_sources(names: Sequence[str], spec: Spec, *, column: str | None, order: str | None) -> tuple[Source, ...]:
-    """The files with what their footers tell; no row is read.
+    """The files with what their footers tell; rows are read only where types do not tell what bytes hold.
 
     Raises:
         InputError: not Parquet, or no column in it holds datasets of the model.
@@ -112,7 +112,7 @@ def open_sources(names: Sequence[str], spec: Spec, *, column: str | None, order:
         with open_parquet(name) as opened:
             schema, metadata = opened.schema_arrow, opened.metadata
             row_groups = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
-        layout = find_layout(schema, where=name, rows=spec.rows, columns=spec.columns, column=column, order=order)
+        layout = layout_of_file(name, rows=spec.rows, columns=spec.columns, column=column, order=order)
         status = os.stat(name)
         sources.append(
             Source(name, status.st_size, status.st_mtime_ns, _footer_sha256(name), row_groups, schema, layout)

@@ -1,13 +1,20 @@
 """Parquet <-> float32 (datasets, rows, columns): the only home of that shape.
 
 layout.py    which column holds the datasets, how they lie in it, and the names of a dataset's columns in the metadata
+shapes.py    what the type of a column says about that
 values.py    that column to float32, with a reason for each row that is no dataset; and back
+lists.py     the kinds of column: lists of lists and flat ones,
+structs.py   named columns, in structs or in columns of the table,
+tensors.py   tensor columns of other tools,
+vectors.py   Spark's vectors,
+blobs.py     bytes, bare or .npy
+numbers.py   the numbers in them, of any type
 parquet.py   the files: opened, and streamed in flat memory
 """
 
 from toolkit.datasets.layout import Layout, find_layout, read_column_names, write_schema_metadata
 from toolkit.datasets.parquet import iter_batches, layout_of_file, open_parquet, read_datasets
-from toolkit.datasets.values import REASONS, Decoded, decode, encode
+from toolkit.datasets.values import REASONS, Decoded, decode, encode, gather
 
 __all__ = [
     "REASONS",
@@ -16,6 +23,7 @@ __all__ = [
     "decode",
     "encode",
     "find_layout",
+    "gather",
     "iter_batches",
     "layout_of_file",
     "open_parquet",

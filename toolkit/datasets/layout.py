@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from toolkit.datasets.blobs import BARE, kind_of
+from toolkit.datasets.shapes import Shape, is_binary, separate_shape, shape_of
 from toolkit.errors import InputError
 from toolkit.spec import METADATA_NAME
 
 MAX_LISTED = 20  # columns named in an error; a table may have thousands
 
-FirstDataset = Callable[[str], object]  # column -> its first value that is not null, as Python lists; None when all are
+Peek = Callable[[str], Iterable[object]]  # column -> its first values that are not null, as Python's
+
+KINDS = {  # of a layout -> how people call it; those of lists depend on `nested`
+    "lists": "",
+    "structs": "a list of structs",
+    "struct": "a struct of lists",
+    "separate": "one list per column",
+    "tensors": "tensors with shapes of their own",
+    "vectors": "vectors",
+    "float32": "float32 as bytes",
+    "float64": "float64 as bytes",
+    "npy": ".npy as bytes",
+}
+
+READ_OFF = ("lists", "structs", "struct", "separate")  # layouts whose first dataset tells the shape of all
 
 
 @dataclass(frozen=True)
@@ -21,10 +37,12 @@ class Layout:
     """Where the datasets are in a table, one a row.
 
     Attributes:
-        column: name of the column that holds them.
+        column: name of the column that holds them; of several, their names joined by commas.
         rows, columns: shape of one dataset.
-        nested: one list per observation; otherwise one flat list (or tensor) of rows * columns numbers.
-        by_column: a flat list that holds one column after the other instead of one observation after the other.
+        nested: it has two axes; otherwise it is one flat run of rows * columns numbers.
+        by_column: a flat run that holds one column after the other instead of one observation after the other.
+        kind: one of KINDS.
+        fields: the fields of structs, or the columns of the table, that are the columns of a dataset.
     """
 
     column: str
@@ -32,25 +50,23 @@ class Layout:
     columns: int
     nested: bool
     by_column: bool = False
+    kind: str = "lists"
+    fields: tuple[str, ...] = ()
+
+    @property
+    def table_columns(self) -> tuple[str, ...]:
+        """The columns of the table that have to be read."""
+        return self.fields if self.kind == "separate" else (self.column,)
 
     def describe(self) -> str:
         """One line for people: `'x', 200 x 2, one list per observation`."""
-        if self.nested:
-            order = "one list per observation"
-        else:
-            order = "column after column" if self.by_column else "observation after observation"
-        return f"{self.column!r}, {self.rows} x {self.columns}, {order}"
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """What a column's type says about the datasets in it; None where only the values can tell."""
-
-    nested: bool
-    rows: int | None = None
-    columns: int | None = None
-    numbers: int | None = None  # of a flat list
-    by_column: bool | None = None  # None: a flat list does not say
+        order = "column after column" if self.by_column else "observation after observation"
+        how = [KINDS[self.kind], "" if self.nested else order]
+        if self.kind == "lists" and self.nested:
+            how = ["one list per observation"]
+        if self.kind in ("structs", "struct"):
+            how = [f"{KINDS[self.kind]} ({', '.join(self.fields)})"]
+        return ", ".join([repr(self.column), f"{self.rows} x {self.columns}", *filter(None, how)])
 
 
 def find_layout(
@@ -61,7 +77,7 @@ def find_layout(
     columns: Sequence[str] | int | None = None,
     column: str | None = None,
     order: str | None = None,
-    first: FirstDataset | None = None,
+    peek: Peek | None = None,
 ) -> Layout:
     """The one column of `schema` that can hold datasets of rows x columns numbers.
 
@@ -71,29 +87,21 @@ def find_layout(
         columns: their names, or how many there are.
         column: the column to take; None looks for it.
         order: 'row' or 'column', how a flat list lies; needed only where both are possible.
-        first: gives the first dataset of a column; needed only where rows or columns are None and its lists are not
-            of a fixed size.
+        peek: gives the first datasets of a column; needed only for columns of bytes, and where rows or columns are None
+            and its lists are not of a fixed size.
     Raises:
         InputError: no column fits, or several do, or a flat list can be read in two ways. The message names the flag.
             Or the schema's metadata names the columns of a dataset in another order than the model's.
     """
     count = columns if isinstance(columns, int) or columns is None else len(columns)
     if column is not None:
-        if column not in schema.names:
-            raise InputError(f"{where}: no column {column!r}. It has: {_listed(schema)}.")
-        chosen = column
-        shape = _fitting(schema.field(column).type, rows, count)
-        if shape is None:
-            raise InputError(
-                f"{where}: column {column!r} is {schema.field(column).type}, not {_wanted(rows, columns)}. "
-                "Name another with --column."
-            )
+        chosen, shape = _named(schema, column, where, columns, rows, count, peek)
     else:
-        fitting = [(field.name, shape) for field in schema if (shape := _fitting(field.type, rows, count))]
+        fitting = _candidates(schema, columns, rows, count, peek)
         if not fitting:
             raise InputError(
-                f"{where}: no column holds {_wanted(rows, columns)}, as a fixed-shape tensor, nested lists or a "
-                f"flat list of numbers. It has: {_listed(schema)}."
+                f"{where}: no column holds {_wanted(rows, columns)}, as a tensor, lists, structs, vectors or bytes. "
+                f"It has: {_listed(schema)}."
             )
         if len(fitting) > 1:
             names = " and ".join(repr(name) for name, _ in fitting[:MAX_LISTED])
@@ -101,10 +109,11 @@ def find_layout(
                 f"{where}: columns {names} can all hold {_wanted(rows, columns)}. Choose one: --column {fitting[0][0]}"
             )
         ((chosen, shape),) = fitting
-    if columns is not None and not isinstance(columns, int):
+    if columns is not None and not isinstance(columns, int) and not shape.fields:
         _check_names(where, chosen, read_column_names(schema), tuple(columns))
-    rows, count = _settle(where, chosen, shape, rows, count, first)
-    return Layout(chosen, rows, count, shape.nested, _by_column(where, chosen, shape, rows, count, order))
+    rows, count = _settle(where, chosen, shape, rows, count, peek)
+    by_column = _by_column(where, chosen, shape, rows, count, order)
+    return Layout(chosen, rows, count, shape.nested, by_column, shape.kind, shape.fields)
 
 
 def write_schema_metadata(schema: pa.Schema, columns: Sequence[str], parameters: Sequence[str]) -> pa.Schema:
@@ -131,39 +140,55 @@ def _check_names(where: str, column: str, found: tuple[str, ...] | None, wanted:
         )
 
 
-def _is_list(type: pa.DataType) -> bool:
-    """Whether a type is a list of fixed or variable size, with 32 or 64 bit offsets."""
-    types = pa.types
-    return bool(types.is_fixed_size_list(type) or types.is_list(type) or types.is_large_list(type))
+def _candidates(
+    schema: pa.Schema, names: Sequence[str] | int | None, rows: int | None, columns: int | None, peek: Peek | None
+) -> list[tuple[str, Shape]]:
+    """The columns that can hold datasets. One of bytes is asked only where no type fits: any picture is bytes."""
+    separate = separate_shape(schema, names)
+    together = separate is not None and _agrees(separate, rows, columns)
+    own = [field for field in schema if not (together and separate and field.name in separate.fields)]
+    found = [(field.name, shape) for field in own if (shape := _fitting(field, names, rows, columns))]
+    if together and separate:
+        found.append((", ".join(separate.fields), separate))
+    if not found:
+        binary = [field.name for field in schema if is_binary(field.type)]
+        found = [(name, shape) for name in binary if (shape := _of_bytes(name, rows, columns, peek))]
+        if not found and len(binary) == 1 and peek and next(iter(peek(binary[0])), None) is None:
+            found = [(binary[0], Shape("float32", nested=False))]  # no row that could tell
+    return found
 
 
-def _shape_of(type: pa.DataType) -> _Shape | None:
-    """What the type says; None for a type that cannot hold datasets."""
-    if isinstance(type, pa.FixedShapeTensorType):
-        if not _is_number(type.value_type):
-            return None
-        if len(type.shape) == 1:
-            return _Shape(nested=False, numbers=type.shape[0])
-        if len(type.shape) != 2:
-            return None
-        by_column = list(type.permutation or (0, 1)) == [1, 0]
-        rows, columns = reversed(type.shape) if by_column else type.shape
-        return _Shape(nested=False, rows=rows, columns=columns, by_column=by_column)
-    if not _is_list(type):
-        return None
-    inner = type.value_type
-    if _is_number(inner):
-        return _Shape(nested=False, numbers=_fixed_size(type))
-    if _is_list(inner) and _is_number(inner.value_type):
-        return _Shape(nested=True, rows=_fixed_size(type), columns=_fixed_size(inner))
-    return None
-
-
-def _fitting(type: pa.DataType, rows: int | None, columns: int | None) -> _Shape | None:
-    """What the type says, if that does not contradict rows x columns."""
-    shape = _shape_of(type)
+def _named(
+    schema: pa.Schema,
+    column: str,
+    where: str,
+    names: Sequence[str] | int | None,
+    rows: int | None,
+    columns: int | None,
+    peek: Peek | None,
+) -> tuple[str, Shape]:
+    """The column that was asked for by name."""
+    separate = separate_shape(schema, names)
+    if separate and [name.strip() for name in column.split(",")] == list(separate.fields):
+        return ", ".join(separate.fields), separate
+    if column not in schema.names:
+        raise InputError(f"{where}: no column {column!r}. It has: {_listed(schema)}.")
+    field = schema.field(column)
+    shape = _of_bytes(column, rows, columns, peek) if is_binary(field.type) else _fitting(field, names, rows, columns)
     if shape is None:
-        return None
+        raise InputError(
+            f"{where}: column {column!r} is {field.type}, not {_wanted(rows, names)}. Name another with --column."
+        )
+    return column, shape
+
+
+def _fitting(field: pa.Field, names: Sequence[str] | int | None, rows: int | None, columns: int | None) -> Shape | None:
+    """What the type says, if that does not contradict rows x columns."""
+    shape = shape_of(field, names)
+    return shape if shape is not None and _agrees(shape, rows, columns) else None
+
+
+def _agrees(shape: Shape, rows: int | None, columns: int | None) -> bool:
     contradicts = (
         (None not in (shape.rows, rows) and shape.rows != rows)
         or (None not in (shape.columns, columns) and shape.columns != columns)
@@ -171,25 +196,48 @@ def _fitting(type: pa.DataType, rows: int | None, columns: int | None) -> _Shape
         or (shape.numbers is not None and columns is not None and shape.numbers % columns)
         or (shape.numbers is not None and rows is not None and columns is not None and shape.numbers != rows * columns)
     )
-    return None if contradicts else shape
+    return not contradicts
+
+
+def _of_bytes(name: str, rows: int | None, columns: int | None, peek: Peek | None) -> Shape | None:
+    """What the first values of a column of bytes are; None where none of them can be a dataset."""
+    blobs = (value for value in (peek(name) if peek else ()) if isinstance(value, bytes))
+    found = kind_of(blobs, rows, columns)
+    if found is None:
+        return None
+    kind, shape = found
+    if kind in BARE or kind == "either":
+        return Shape(kind, nested=False)
+    if len(shape) == 1:
+        return Shape(kind, nested=False, numbers=shape[0])
+    return Shape(kind, nested=True, rows=shape[0], columns=shape[1])
 
 
 def _settle(
-    where: str, column: str, shape: _Shape, rows: int | None, columns: int | None, first: FirstDataset | None
+    where: str, column: str, shape: Shape, rows: int | None, columns: int | None, peek: Peek | None
 ) -> tuple[int, int]:
     """Rows and columns from what is asked for, else from the type, else from the first dataset."""
     rows = shape.rows if rows is None else rows
     columns = shape.columns if columns is None else columns
     if rows is not None and columns is not None:
         return rows, columns
+    if shape.kind not in READ_OFF and shape.numbers is None:
+        raise InputError(
+            f"{where}: column {column!r} does not tell how many rows and columns a dataset has. Write it as lists, or "
+            "as .npy with two axes."
+        )
     if not shape.nested and rows is None and columns is None:
         raise InputError(
             f"{where}: column {column!r} is a flat list of numbers. Name the columns of a dataset: --columns a,b"
         )
     numbers = shape.numbers
     if numbers is None:
-        dataset = first(column) if first else None
-        if not isinstance(dataset, list) or not dataset or (shape.nested and not isinstance(dataset[0], list)):
+        asked = shape.fields[0] if shape.kind == "separate" else column
+        dataset = next(iter(peek(asked)), None) if peek else None
+        if shape.kind == "struct" and isinstance(dataset, dict):
+            dataset = dataset[shape.fields[0]]
+        nested = shape.kind == "lists" and shape.nested
+        if not isinstance(dataset, list) or not dataset or (nested and not isinstance(dataset[0], list)):
             raise InputError(f"{where}: column {column!r} holds no dataset that could tell how many rows one has.")
         numbers = len(dataset)
         if shape.nested:
@@ -200,11 +248,13 @@ def _settle(
     return rows or numbers // known, columns or numbers // known
 
 
-def _by_column(where: str, column: str, shape: _Shape, rows: int, columns: int, order: str | None) -> bool:
+def _by_column(where: str, column: str, shape: Shape, rows: int, columns: int, order: str | None) -> bool:
     if shape.nested:
         return False
     if shape.by_column is not None:
         return shape.by_column
+    if shape.kind in (*BARE, "either"):
+        return order == "column"  # bytes without a header are row-major unless told otherwise
     if rows == 1 or columns == 1:
         return False
     if order is None:
@@ -213,14 +263,6 @@ def _by_column(where: str, column: str, shape: _Shape, rows: int, columns: int, 
             "(observation after observation) or --order column (column after column)."
         )
     return order == "column"
-
-
-def _is_number(type: pa.DataType) -> bool:
-    return bool(pa.types.is_floating(type) or pa.types.is_integer(type))
-
-
-def _fixed_size(type: pa.DataType) -> int | None:
-    return type.list_size if pa.types.is_fixed_size_list(type) else None
 
 
 def _wanted(rows: int | None, columns: Sequence[str] | int | None) -> str:

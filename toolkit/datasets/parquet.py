@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toolkit.datasets.layout import Layout, find_layout, read_column_names
-from toolkit.datasets.values import decode
+from toolkit.datasets.numbers import plain
+from toolkit.datasets.values import decode, gather
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ PRE_BUFFER = False
 BUFFER_BYTES = 1 << 20
 
 BATCH_ROWS = 1024
+PEEKED = 16  # values that are looked at to tell what a column of bytes holds
 
 
 @contextmanager
@@ -91,20 +93,28 @@ def layout_of_file(
     column: str | None = None,
     order: str | None = None,
 ) -> Layout:
-    """`find_layout` for a file; reads the first dataset where the types do not tell its rows and columns."""
-
-    def first(name: str) -> object:
-        for batch in iter_batches(path, [name], None, 64):
-            for value in batch.column(0):
-                if value.is_valid:
-                    return value.as_py()
-        return None
-
+    """`find_layout` for a file; reads its first datasets where the types do not tell what they are."""
     with open_parquet(path) as source:
         schema = source.schema_arrow
     if columns is None:
         columns = read_column_names(schema)
-    return find_layout(schema, where=str(path), rows=rows, columns=columns, column=column, order=order, first=first)
+
+    def peek(name: str) -> Iterator[object]:
+        return first_values(path, name)
+
+    return find_layout(schema, where=str(path), rows=rows, columns=columns, column=column, order=order, peek=peek)
+
+
+def first_values(path: Path | str, column: str) -> Iterator[object]:
+    """The first values of a column that are not null, as Python's: at most PEEKED, from as many rows as that takes."""
+    left = PEEKED
+    for batch in iter_batches(path, [column], None, PEEKED):
+        for value in plain(batch.column(0)):
+            if value.is_valid:
+                yield value.as_py()
+                left -= 1
+            if not left:
+                return
 
 
 def read_datasets(path: Path | str, spec: Spec, *, column: str | None = None, order: str | None = None) -> FloatArray:
@@ -113,12 +123,10 @@ def read_datasets(path: Path | str, spec: Spec, *, column: str | None = None, or
     Raises:
         InputError: not readable, no fitting column, or a row that is no dataset of this model.
     """
-    with open_parquet(path) as source:
-        schema = source.schema_arrow
-    layout = find_layout(schema, where=str(path), rows=spec.rows, columns=spec.columns, column=column, order=order)
+    layout = layout_of_file(path, rows=spec.rows, columns=spec.columns, column=column, order=order)
     pieces = [np.empty((0, *spec.shape), np.float32)]
-    for batch in iter_batches(path, [layout.column], None, BATCH_ROWS):
-        decoded = decode(batch.column(0), layout)
+    for batch in iter_batches(path, layout.table_columns, None, BATCH_ROWS):
+        decoded = decode(gather(batch, layout), layout)
         for row, reason in enumerate(decoded.reasons):
             if reason is not None:
                 raise InputError(

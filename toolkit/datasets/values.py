@@ -10,7 +10,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from toolkit.datasets.blobs import BARE, read_bare, read_npy
 from toolkit.datasets.layout import Layout
+from toolkit.datasets.lists import Misfits, read_lists
+from toolkit.datasets.numbers import plain
+from toolkit.datasets.structs import read_struct, read_structs
+from toolkit.datasets.tensors import read_tensors
+from toolkit.datasets.vectors import read_vectors
 
 if TYPE_CHECKING:
     from toolkit.spec import FloatArray
@@ -18,7 +24,6 @@ if TYPE_CHECKING:
 # Why a row is no dataset. The first that holds, in this order, is the one reported.
 REASONS = ("null", "rows", "columns", "type", "nan", "infinite")
 
-Reasons = list[str | None]
 Mask = NDArray[np.bool_]
 
 
@@ -55,104 +60,50 @@ def decode(array: pa.Array | pa.ChunkedArray, layout: Layout) -> Decoded:
 
     Other numbers are rounded to float32; one beyond its range counts as infinite. A null anywhere in a row
     makes the row 'null'. A clean array of float32 is not copied.
+
+    Args:
+        array: of one list per column, a struct of them, see `gather`.
     """
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
-    if isinstance(array, pa.ExtensionArray):
-        array = array.storage
-    sizes = (layout.rows, layout.columns) if layout.nested else (layout.rows * layout.columns,)
-    reasons = _misfits(array, sizes)
-    if reasons is None:
-        datasets = _numbers(array, layout)
-        reasons = [None] * len(array)
-    else:
-        # A null list may own numbers or none, and a short one shifts all that follow: put each that fits in its place.
-        fitting = np.flatnonzero([reason is None for reason in reasons])
-        datasets = np.zeros((len(array), layout.rows, layout.columns), np.float32)
-        datasets[fitting] = _numbers(array.take(pa.array(fitting)), layout)
+    datasets, misfits = _read(plain(array), layout)
+    reasons: list[str | None] = [None] * len(array)
+    for why in reversed(REASONS):
+        if why in misfits:
+            for row in np.flatnonzero(misfits[why]):
+                reasons[row] = why
     finite = np.isfinite(datasets)
     if not finite.all():
         for row in np.flatnonzero(~finite.all(axis=(1, 2))):
-            reasons[row] = "nan" if np.isnan(datasets[row]).any() else "infinite"
+            if reasons[row] is None:
+                reasons[row] = "nan" if np.isnan(datasets[row]).any() else "infinite"
     return Decoded(datasets, reasons)
 
 
-def _misfits(array: pa.Array, sizes: tuple[int, ...]) -> Reasons | None:
-    """Why rows are not lists of exactly `sizes` numbers; None when all are.
-
-    One level of lists after the other, every row owning a range of each level's items. Counting by differences of
-    cumulative sums needs no loop over rows, whatever the lengths.
-    """
-    if _is_clean(array, sizes):
-        return None
-    count = len(array)
-    begin, end = np.arange(count), np.arange(1, count + 1)
-    null = np.zeros(count, np.bool_)
-    misfits: list[Mask] = []
-    for size in sizes:
-        ends = _offsets(array)
-        null |= _any_within(_is_null(array), begin, end)
-        misfits.append(_any_within(np.diff(ends) != size, begin, end))
-        begin, end = ends[begin] - ends[0], ends[end] - ends[0]
-        array = _items(array)
-    null |= _any_within(_is_null(array), begin, end)
-    reasons: Reasons = [None] * count
-    for why, rows in reversed([("null", null), *zip(("rows", "columns"), misfits, strict=False)]):
-        for row in np.flatnonzero(rows):
-            reasons[row] = why
-    return reasons if any(reasons) else None
+def gather(batch: pa.RecordBatch, layout: Layout) -> pa.Array:
+    """The column of `batch` that `decode` takes; a struct of them where each column of a dataset has one."""
+    if layout.kind != "separate":
+        return batch.column(layout.column)
+    return pa.StructArray.from_arrays([batch.column(name) for name in layout.fields], layout.fields)
 
 
-def _is_clean(array: pa.Array, sizes: tuple[int, ...]) -> bool:
-    """Whether the type gives every list the right size and nothing is null: the usual case, told without a loop."""
-    for size in sizes:
-        if array.null_count or not pa.types.is_fixed_size_list(array.type) or array.type.list_size != size:
-            return False
-        array = _items(array)
-    return array.null_count == 0
-
-
-def _offsets(lists: pa.Array) -> NDArray[np.int64]:
-    """int64 (n + 1,): where each list begins in `lists.values`, and where the last one ends."""
-    if pa.types.is_fixed_size_list(lists.type):
-        return (lists.offset + np.arange(len(lists) + 1)) * lists.type.list_size
-    return np.asarray(lists.offsets.to_numpy(zero_copy_only=False), np.int64)
-
-
-def _items(lists: pa.Array) -> pa.Array:
-    """The items of all lists, end to end. (`flatten` would leave out those that a null list owns.)"""
-    if pa.types.is_fixed_size_list(lists.type):
-        size = lists.type.list_size
-        return lists.values.slice(lists.offset * size, len(lists) * size)
-    begin, end = lists.offsets[0].as_py(), lists.offsets[-1].as_py()
-    return lists.values.slice(begin, end - begin)
-
-
-def _is_null(array: pa.Array) -> Mask | None:
-    return np.asarray(array.is_null().to_numpy(zero_copy_only=False)) if array.null_count else None
-
-
-def _any_within(flags: Mask | None, begin: NDArray[np.int64], end: NDArray[np.int64]) -> Mask:
-    """bool (n,): whether any of flags[begin[i]:end[i]] is set."""
-    if flags is None or not flags.any():
-        return np.zeros(len(begin), np.bool_)
-    before = np.concatenate([[0], np.cumsum(flags)])
-    return np.asarray(before[end] > before[begin])
-
-
-def _numbers(array: pa.Array, layout: Layout) -> FloatArray:
-    """float32 (n, rows, columns) of an array in which every row fits."""
-    count = len(array)
-    for _ in range(2 if layout.nested else 1):
-        array = _items(array)
-    dtype = np.dtype(array.type.to_pandas_dtype())
-    buffer = array.buffers()[1]
-    if buffer is None:  # no numbers at all
-        numbers = np.empty(0, dtype)
+def _read(array: pa.Array, layout: Layout) -> tuple[FloatArray, Misfits]:
+    """float32 (n, rows, columns) of a plain array, and why rows are none; their values have not been looked at."""
+    rows, columns = layout.rows, layout.columns
+    if layout.kind == "structs":
+        return read_structs(array, rows, layout.fields)
+    if layout.kind in ("struct", "separate"):
+        return read_struct(array, rows, layout.fields)
+    if layout.kind == "tensors":
+        return read_tensors(array, rows, columns)
+    if layout.kind == "npy":
+        return read_npy(array, rows, columns, flat=not layout.nested, by_column=layout.by_column)
+    if layout.kind in BARE:
+        numbers, misfits = read_bare(array, BARE[layout.kind], rows * columns)
+    elif layout.kind == "vectors":
+        numbers, misfits = read_vectors(array, rows * columns)
     else:
-        numbers = np.frombuffer(buffer, dtype, len(array), array.offset * dtype.itemsize)
-    with np.errstate(over="ignore", invalid="ignore"):
-        values = numbers.astype(np.float32, copy=False)
+        numbers, misfits = read_lists(array, (rows, columns) if layout.nested else (rows * columns,))
     if layout.by_column:
-        return np.ascontiguousarray(values.reshape(count, layout.columns, layout.rows).transpose(0, 2, 1))
-    return values.reshape(count, layout.rows, layout.columns)
+        return np.ascontiguousarray(numbers.reshape(-1, columns, rows).transpose(0, 2, 1)), misfits
+    return numbers.reshape(len(array), rows, columns), misfits
