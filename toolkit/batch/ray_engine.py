@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,8 @@ MAX_DEATHS = 4  # workers that may die with the same shard before the shard is t
 MAX_FAILED_STARTS = 5  # in a row, while no worker lives
 NO_WORKER_SECONDS = 300.0  # a cluster that grows on demand takes minutes to start a machine
 LOOK_SECONDS = 2.0  # between two looks at how large the cluster is
+CONNECT_SECONDS = 10.0
+ADVICE = "Look at it with `ray status`, or name another with --ray-address."
 OBJECT_STORE_BYTES = 100 << 20  # of a cluster started here: it holds the model files
 
 
@@ -40,8 +43,8 @@ def score_on_ray(
 
     Args:
         workers: processes of one CPU each; as many as the cluster has, by default.
-        address: of a running cluster. By default the one that $RAY_ADDRESS names, else one is started on this machine
-            and ended afterwards.
+        address: HOST:PORT of a running cluster that this machine is part of, or 'auto' to look for it. By default the
+            one that $RAY_ADDRESS names; else one is started on this machine, and ended afterwards.
     Raises:
         MissingExtra: Ray is not installed.
         InputError, OutputError: a node does not see an input or the work folder.
@@ -66,27 +69,41 @@ def _connected(ray: Any, address: str | None, workers: int | None) -> Iterator[N
     if ray.is_initialized():
         yield
         return
-    address = address or ("auto" if os.environ.get("RAY_ADDRESS") else None)
-    here: dict[str, Any] = {"address": "local", "num_cpus": workers or usable_cores(), "include_dashboard": False}
-    there = {"address": address}
+    address = address or os.environ.get("RAY_ADDRESS")
+    local = {"address": "local", "num_cpus": workers or usable_cores(), "object_store_memory": OBJECT_STORE_BYTES}
+    if address and address != "auto":
+        _check_answers(address)
     before = signal.getsignal(signal.SIGTERM)
     try:
         try:
-            options = there if address else {**here, "object_store_memory": OBJECT_STORE_BYTES}
+            options = {"address": address} if address else {**local, "include_dashboard": False}
             ray.init(**options, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            named = (
-                f"the Ray cluster {os.environ['RAY_ADDRESS'] if address == 'auto' else address}" if address else "Ray"
-            )
-            raise ClusterError(
-                f"{named}: cannot be used ({reason_of(error)}). Look at it with `ray status`, or name another with "
-                "--ray-address."
-            ) from error
+            named = f"the Ray cluster {address}: cannot be used" if address else "Ray cannot be started here"
+            raise ClusterError(f"{named} ({reason_of(error)}). {ADVICE}") from error
         yield
     finally:
         ray.shutdown()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray puts its own
+
+
+def _check_answers(address: str) -> None:
+    """Whether anybody listens there: Ray itself waits for minutes, and writes about it.
+
+    Raises:
+        ClusterError: nobody does, or it is no HOST:PORT.
+    """
+    host, colon, port = address.rpartition(":")
+    if not (host and colon and port.isdigit()) or "/" in host:
+        raise ClusterError(
+            f"--ray-address {address}: not HOST:PORT. Run this on a machine of the cluster, with the address that "
+            "`ray start --head` printed, or with auto."
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(f"the Ray cluster {address}: does not answer ({reason_of(error)}). {ADVICE}") from error
 
 
 @dataclass
