@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import signal
 import socket
@@ -54,13 +55,22 @@ def score_on_ray(
     """
     if not shards:
         return
+    check_ray()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingExtra("batch-predict --engine ray", "ray", "Ray") from error
+    import ray
+
     with _connected(ray, address, workers):
         _Run(ray, job, shards, workers, done).run()
+
+
+def check_ray() -> None:
+    """Whether Ray is installed; it is not imported, which takes a second.
+
+    Raises:
+        MissingExtra: it is not.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise MissingExtra("batch-predict --engine ray", "ray", "Ray")
 
 
 @contextmanager

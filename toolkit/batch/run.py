@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from toolkit.batch.paths import Paths
 from toolkit.batch.pipeline import score_locally, usable_cores
 from toolkit.batch.prepare import prepare
 from toolkit.batch.ranges import RangeCount
+from toolkit.batch.ray_engine import check_ray, score_on_ray
 from toolkit.batch.score import Job
 from toolkit.batch.shards import plan_shards
 from toolkit.batch.smallest import merge_smallest
@@ -32,6 +33,8 @@ from toolkit.errors import NotPositive, OutputError
 from toolkit.files import appears_whole, sync
 from toolkit.manifest import ModelFile
 from toolkit.progress import Report, silent
+
+ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ def batch_predict(
     order: str | None = None,
     strict_range: bool = False,
     workers: int | None = None,
+    engine: str = "local",
+    ray_address: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     report: Report = silent,
@@ -104,7 +109,10 @@ def batch_predict(
         column: the column of the datasets, where several could be.
         order: 'row' or 'column', how flat lists lie.
         strict_range: reject datasets with a value outside the range seen in training, instead of counting them.
-        workers: threads; one for each usable core by default.
+        workers: threads; one for each usable core by default. With Ray processes; one for each CPU of the cluster.
+        engine: 'local', or 'ray' for a cluster whose nodes all see the inputs and the output's folder.
+        ray_address: HOST:PORT of the cluster that this machine is part of, or 'auto' to look for it. By default the one
+            that $RAY_ADDRESS names; else one is started on this machine, and ended afterwards.
         resume: go on with the unfinished run to the same output, if there is one.
         overwrite: replace a finished output.
     Raises:
@@ -113,7 +121,13 @@ def batch_predict(
         NotPositive: an exported file gave an output that is not finite and positive; the message names the row, and the
             file that holds its dataset.
         OutputError: the output exists, or cannot be written; or the unfinished run is another one.
+        ClusterError: the Ray cluster cannot be reached, or its nodes differ from this machine or die again and again.
+        MissingExtra: Ray is to be used and not installed.
     """
+    if engine not in ENGINES:
+        raise ValueError(f"engine is {engine!r}, not one of {', '.join(ENGINES)}")
+    if engine == "ray":
+        check_ray()
     begun = time.monotonic()
     prepared = prepare(
         inputs,
@@ -139,7 +153,12 @@ def batch_predict(
                 clear_partial(paths.work)
             else:
                 begin(paths.work, key)
-            return run.finish(workers or usable_cores(), report, begun)
+            score = (
+                partial(score_on_ray, run.job, workers=workers, address=ray_address)
+                if engine == "ray"
+                else partial(score_locally, run.job, workers=workers or usable_cores())
+            )
+            return run.finish(score, report, begun)
     except OSError as error:
         raise OutputError(
             f"{error.filename or paths.output}: {error.strerror or error}. When there is room and permission to write, "
@@ -185,7 +204,7 @@ class _Run:
             )
         return True
 
-    def finish(self, workers: int, report: Report, begun: float) -> Summary:
+    def finish(self, score: Callable[..., None], report: Report, begun: float) -> Summary:
         """Score what is not scored yet, put the parts together, publish, and clear the work folder."""
         shards = plan_shards(self.job.sources)
         total = sum(source.rows for source in self.job.sources)
@@ -205,7 +224,7 @@ class _Run:
             report(rows_done, total, rejected)
 
         try:
-            score_locally(self.job, [shard for shard in shards if shard.index not in receipts], workers, done)
+            score([shard for shard in shards if shard.index not in receipts], done=done)
         except Violation as violation:
             raise self._with_replay(violation) from violation
         for source in self.job.sources:

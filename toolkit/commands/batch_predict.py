@@ -30,6 +30,14 @@ REJECTED = 3  # exit code: finished, but rows were rejected
 @order_option
 @click.option("--strict-range", is_flag=True, help="Reject datasets outside the ranges seen in training.")
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; one per usable core by default.")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Threads here, or processes of a Ray cluster.",
+)
+@click.option("--ray-address", metavar="HOST:PORT", help="Running Ray cluster; $RAY_ADDRESS, or one started here.")
 @click.option("--resume", is_flag=True, help="Finish an interrupted run.")
 @click.option("--overwrite", is_flag=True, help="Replace a finished output.")
 @json_option
@@ -44,6 +52,8 @@ def batch_predict_command(
     order: str | None,
     strict_range: bool,
     workers: int | None,
+    engine: str,
+    ray_address: str | None,
     resume: bool,
     overwrite: bool,
     as_json: bool,
@@ -53,6 +63,8 @@ def batch_predict_command(
 
     INPUTS are files, folders or globs. Exit code 3: finished, but rows were rejected.
     """
+    if ray_address and engine != "ray":
+        raise click.UsageError("--ray-address goes with --engine ray.")
     from toolkit.batch import batch_predict
     from toolkit.progress import rows_progress
     from toolkit.tables import describe_outside
@@ -68,6 +80,8 @@ def batch_predict_command(
             order=order,
             strict_range=strict_range,
             workers=workers,
+            engine=engine,
+            ray_address=ray_address,
             resume=resume,
             overwrite=overwrite,
             report=report,
