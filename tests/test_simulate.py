@@ -121,7 +121,7 @@ def simulate(count, rng):
 def test_simulate_reports_datasets_as_they_are_made(good: str, tmp_path: Path) -> None:
     reports: list[tuple[int, int]] = []
     simulate(good, 2 * BLOCK + 7, tmp_path / "out.parquet", report=lambda done, total: reports.append((done, total)))
-    assert reports == [(done, 2 * BLOCK + 7) for done in (BLOCK, 2 * BLOCK, 2 * BLOCK + 7)]
+    assert reports == [(done, 2 * BLOCK + 7) for done in (0, BLOCK, 2 * BLOCK, 2 * BLOCK + 7)]
 
 
 def test_simulate_replaces_an_older_file_and_leaves_nothing_else(good: str, tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def _row_groups(simulator: Simulator, count: int, seed: int, report: Report) -> 
     """The blocks, joined to row groups of whole blocks."""
     waiting: list[Pair] = []
     done = 0
+    report(done, count)
     for block in simulator.blocks(count, seed=seed):
         waiting.append(block)
         done += len(block[0])
