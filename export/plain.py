@@ -28,12 +28,12 @@ class Recipe:
 
 
 RECIPES = (
-    Recipe("tflite", "float32", "tf.lite.TFLiteConverter"),
-    Recipe("tflite", "dynamic", "tf.lite, dynamic range: int8 weights"),
-    Recipe("tflite", "int8", "tf.lite, full integer, representative datasets"),
-    Recipe("tflite", "int16x8", "tf.lite, int16 activations, int8 weights"),
+    Recipe("tflite", "float32", "tf.lite"),
+    Recipe("tflite", "dynamic", "tf.lite, dynamic range"),
+    Recipe("tflite", "int8", "tf.lite, full integer"),
+    Recipe("tflite", "int16x8", "tf.lite, int16 x int8"),
     Recipe("onnx", "float32", "tf2onnx"),
-    Recipe("onnx", "int8", "tf2onnx, quantize_static on every node"),
+    Recipe("onnx", "int8", "ORT, QDQ of all nodes"),
 )
 
 

@@ -9,6 +9,7 @@ import click
 from toolkit import __version__
 from toolkit.commands.adopt import adopt_command
 from toolkit.commands.batch_predict import batch_predict_command
+from toolkit.commands.benchmark import benchmark_command
 from toolkit.commands.export import export_command
 from toolkit.commands.inspect import inspect_command
 from toolkit.commands.simulate import simulate_command
@@ -45,5 +46,6 @@ for command in (
     verify_command,
     batch_predict_command,
     inspect_command,
+    benchmark_command,
 ):
     main.add_command(command)

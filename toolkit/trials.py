@@ -71,11 +71,15 @@ def try_file(
         failures += _not_positive(estimates, inputs, parameters, required)
     with np.errstate(all="ignore"):  # NaN and infinity are results here
         relative = np.abs(estimates - truth) / truth
-        summary = tuple(
-            RelativeError(float(np.median(each)), float(np.quantile(each, 0.99)), float(each.max()))
-            for each in relative.T
-        )
+        summary = summarized(relative)
     return Trial(kernels, minimum, summary, _counted(relative), tuple(failures))
+
+
+def summarized(relative: NDArray[np.float64]) -> tuple[RelativeError, ...]:
+    """Median, 99th percentile and largest of relative errors (datasets, parameters), for each parameter."""
+    return tuple(
+        RelativeError(float(np.median(each)), float(np.quantile(each, 0.99)), float(each.max())) for each in relative.T
+    )
 
 
 def _run(child: Child, path: Path, kernels: str, datasets: FloatArray, parameters: int) -> FloatArray:
