@@ -58,7 +58,7 @@ class Schedule:
         Returns:
             (position, deaths) of the shard with which most workers died; (-1, 0) when it had begun none.
         """
-        for positions in (*begun, self._hands.pop(worker, range(0))):
+        for positions in reversed([*begun, self._hands.pop(worker, range(0))]):
             if positions:
                 self._untouched.appendleft(positions)
         self.left += sum(map(len, begun))
