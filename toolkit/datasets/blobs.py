@@ -28,9 +28,12 @@ MOST_BYTES = 64 << 20  # unpacked, of a compressed file when nobody knows the sh
 BARE: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
 # What NumPy writes, in any order: {'descr': '<f8', 'fortran_order': False, 'shape': (200, 2), }. It is Python's syntax,
 # but matched, not evaluated; other dtypes than plain numbers do not match.
-DESCR = re.compile(r"""['"]descr['"]\s*:\s*['"]([<>|=]?(?:f[248]|[iu][1248]|b1))['"]""")
-FORTRAN_ORDER = re.compile(r"""['"]fortran_order['"]\s*:\s*(True|False)""")
-SHAPE = re.compile(r"""['"]shape['"]\s*:\s*\(\s*((?:\d{1,18}L?\s*,?\s*){0,32})\)""")
+DESCR = re.compile(r"'descr' ?: ?'([<>|=]?(?:f[248]|[iu][1248]|b1))'")
+FORTRAN_ORDER = re.compile(r"'fortran_order' ?: ?(True|False)")
+SIZE = r"(?:0|[1-9]\d{0,17})L? ?"
+SHAPE = re.compile(rf"'shape' ?: ?\( ?((?:{SIZE}, ?){{0,8}}(?:{SIZE})?)\)")
+ENTRY = rf" ?(?:{DESCR.pattern}|{FORTRAN_ORDER.pattern}|{SHAPE.pattern}) ?"
+WHOLE = re.compile(rf"\{{{ENTRY},{ENTRY},{ENTRY},? ?\}} ?")
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ def read_file(content: bytes | pa.Buffer, most_bytes: int) -> NDArray[Any] | Non
 def header_of(content: memoryview) -> Header | None:
     """The header of a .npy file; None when it is none, or describes something else than plain numbers."""
     start = bytes(content[:12])
-    if len(start) < 12 or not start.startswith(NPY_MAGIC) or start[6] not in (1, 2, 3):
+    if len(start) < 12 or not start.startswith(NPY_MAGIC) or start[6] not in (1, 2, 3) or start[7]:
         return None
     begin = 10 if start[6] == 1 else 12
     size = int.from_bytes(start[8:begin], "little")
@@ -164,12 +167,18 @@ def header_of(content: memoryview) -> Header | None:
 
 @lru_cache(maxsize=64)
 def _parsed(text: bytes, length: int) -> Header | None:
-    described = text.decode("latin-1")
+    described = re.sub(r"[ \t\n]+", " ", text.decode("latin-1")).lstrip(" ")
+    if "'" not in described:
+        described = described.replace('"', "'")
+    if not WHOLE.fullmatch(described):
+        return None
     found = [pattern.findall(described) for pattern in (DESCR, FORTRAN_ORDER, SHAPE)]
     if any(len(each) != 1 for each in found):
         return None
     (descr,), (fortran_order,), (sizes,) = found
     shape = tuple(int(size) for size in re.findall(r"\d+", sizes))
+    if len(shape) == 1 and "," not in sizes:  # a number in brackets is no tuple
+        return None
     return Header(np.dtype(descr), fortran_order == "True", shape, length)
 
 
