@@ -36,6 +36,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many shards of few rows, each in several batches."""
     monkeypatch.setattr("toolkit.batch.shards.MAX_ROWS", 64)
     monkeypatch.setattr("toolkit.batch.shards.READ_ROWS", 16)
+    monkeypatch.setattr("toolkit.batch.shards.LAST_PARTS", 1)
 
 
 @pytest.fixture(scope="module")

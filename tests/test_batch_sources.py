@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from toolkit.batch.columns import check_schemas, output_schema, rejected_schema, user_schema
-from toolkit.batch.shards import MAX_ROWS, READ_ROWS, plan_shards, read_shards, shard_rows
+from toolkit.batch.shards import LAST_PARTS, MAX_ROWS, READ_ROWS, plan_shards, read_shards, shard_rows
 from toolkit.batch.sources import Source, check_unchanged_since, find_files, open_sources
 from toolkit.datasets import encode
 from toolkit.errors import InputError
@@ -222,11 +222,16 @@ def test_plan_shards_covers_every_row_once_in_order(tmp_path: Path) -> None:
 def test_plan_shards_cuts_a_file_the_same_whatever_its_row_groups(tmp_path: Path, row_group_size: int) -> None:
     (source,) = opened(write(tmp_path / "a.parquet", rows=2 * MAX_ROWS + 5, row_group_size=row_group_size))
     shards = plan_shards([source])
-    assert [(shard.first_row, shard.rows) for shard in shards] == [
-        (0, MAX_ROWS),
-        (MAX_ROWS, MAX_ROWS),
-        (2 * MAX_ROWS, 5),
-    ]
+    assert [shard.rows for shard in shards] == [3 * READ_ROWS, *[2 * READ_ROWS] * 3, *[READ_ROWS] * 7, 5]
+
+
+def test_plan_shards_takes_whole_shards_until_little_is_left(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{name}.parquet", rows=40_000) for name in range(3)]
+    sizes = [shard.rows for shard in plan_shards(opened(*paths))]
+    assert sizes[:5] == [MAX_ROWS] * 4 + [40_000 - 4 * MAX_ROWS], "a shard ends with its file"
+    left = np.cumsum(sizes[::-1])[::-1]
+    assert all(size < rest / LAST_PARTS + READ_ROWS for size, rest in zip(sizes, left, strict=True))
+    assert sizes[-1] <= READ_ROWS
 
 
 def test_shards_of_large_datasets_hold_fewer_rows(tmp_path: Path) -> None:
@@ -242,6 +247,7 @@ def test_shards_of_large_datasets_hold_fewer_rows(tmp_path: Path) -> None:
 def test_read_shards_gives_the_rows_of_any_choice_of_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("toolkit.batch.shards.MAX_ROWS", 7)
     monkeypatch.setattr("toolkit.batch.shards.READ_ROWS", 3)
+    monkeypatch.setattr("toolkit.batch.shards.LAST_PARTS", 1)
     sources = opened(
         write(tmp_path / "a.parquet", rows=40, row_group_size=25),
         write(tmp_path / "b.parquet", rows=5),

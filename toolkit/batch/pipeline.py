@@ -1,4 +1,4 @@
-"""The local engine: one reader, and workers with single-threaded interpreters of their own."""
+"""The local engine: one reader, workers with single-threaded interpreters of their own, and one writer."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 import pyarrow as pa
 
 from toolkit.batch.parts import Receipt
-from toolkit.batch.score import Job, load_engines, score_shard
+from toolkit.batch.score import Job, Scored, load_engines, score_rows, write_shard
 from toolkit.batch.shards import Shard, read_shards
 
 SHARDS_AHEAD = 2  # read before a worker is free: enough that none waits, little memory
+SHARDS_BEHIND = 2  # scored and not yet written: enough that no worker waits for the disk
 POLL_SECONDS = 0.1
 
 Task = tuple[Shard, deque[pa.RecordBatch]]
@@ -50,13 +51,14 @@ class _Run:
     def __init__(self, job: Job, shards: Sequence[Shard], workers: int, done: Callable[[Receipt], None]) -> None:
         self.job, self.shards, self.workers, self.done = job, shards, workers, done
         self.tasks: queue.Queue[Task | None] = queue.Queue(SHARDS_AHEAD)
+        self.scored: queue.Queue[Scored | None] = queue.Queue(SHARDS_BEHIND)  # None: a worker has ended
         self.results: queue.Queue[Receipt | None] = queue.Queue()  # None: a thread has ended
         self.failures: list[tuple[int, BaseException]] = []  # (index of the shard, error)
         self.no_more = threading.Event()  # begin no other shard
         self.abandon = threading.Event()  # drop the one in hand as well
 
     def run(self) -> None:
-        targets = [self.read, *[self.work] * self.workers]
+        targets = [self.write, self.read, *[self.work] * self.workers]
         threads = [threading.Thread(target=target, daemon=True) for target in targets]
         try:
             for thread in threads:
@@ -116,14 +118,40 @@ class _Run:
                     break
                 shard, batches = task
                 index = shard.index
-                self.results.put(score_shard(self.job, shard, self.drained(batches), engines))
+                self.hand_over(score_rows(self.job, shard, self.drained(batches), engines))
         except _Abandoned:
             pass
         except BaseException as error:
             self.failures.append((index, error))
             self.no_more.set()
         finally:
+            self.hand_over(None)
             self.results.put(None)
+
+    def hand_over(self, scored: Scored | None) -> None:
+        while not self.abandon.is_set():
+            try:
+                return self.scored.put(scored, timeout=POLL_SECONDS)
+            except queue.Full:
+                continue
+
+    def write(self) -> None:
+        """Write what is scored, in a thread of its own: a worker that waited for the disk would leave its core idle."""
+        working = self.workers
+        while working and not self.abandon.is_set():
+            try:
+                scored = self.scored.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if scored is None:
+                working -= 1
+                continue
+            try:
+                self.results.put(write_shard(self.job, scored))
+            except BaseException as error:
+                self.failures.append((scored.shard.index, error))
+                self.no_more.set()
+        self.results.put(None)
 
     def drained(self, batches: deque[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The batches, each let go of once it is scored."""

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from toolkit.batch.checks import Engines, Rows, ShardChecks
+from toolkit.batch.checks import Engines, FileCheck, Rows, ShardChecks
 from toolkit.batch.columns import REASON, SOURCE_FILE, SOURCE_ROW, output_schema, predicted_names, rejected_schema
 from toolkit.batch.parts import Receipt, predicted_name, rejected_name, write_part, write_receipt
 from toolkit.batch.ranges import OUTSIDE, RangeCount, counted, outside
 from toolkit.batch.shards import Shard
+from toolkit.batch.smallest import Smallest
 from toolkit.batch.sources import Source
 from toolkit.datasets import decode, gather
 from toolkit.manifest import Range
@@ -50,6 +51,20 @@ def load_engines(job: Job) -> Engines:
     return Engines(job.scoring.name, load(job.scoring), {path.name: load(path) for path in job.others})
 
 
+@dataclass(frozen=True)
+class Scored:
+    """A shard that is scored and checked but not written: the tables of its parts, and what its receipt will say."""
+
+    shard: Shard
+    rows_in: int
+    predicted: pa.Table
+    rejected: pa.Table | None
+    reasons: Mapping[str, int]
+    outside: RangeCount
+    checks: tuple[FileCheck, ...]
+    smallest: Smallest
+
+
 def score_shard(job: Job, shard: Shard, batches: Iterable[pa.RecordBatch], engines: Engines) -> Receipt:
     """Score the rows of a shard, check every output, write part and receipt.
 
@@ -58,6 +73,28 @@ def score_shard(job: Job, shard: Shard, batches: Iterable[pa.RecordBatch], engin
     Raises:
         Violation: a file gave an output that is not finite and positive; nothing is written then.
     """
+    return write_shard(job, score_rows(job, shard, batches, engines))
+
+
+def write_shard(job: Job, scored: Scored) -> Receipt:
+    """Write the parts of a shard, then its receipt. It waits for the disk: no work for a thread that computes."""
+    shard, rejected = scored.shard, scored.rejected
+    receipt = Receipt(
+        shard.index,
+        scored.rows_in,
+        write_part(job.folder, predicted_name(shard), scored.predicted),
+        None if rejected is None else write_part(job.folder, rejected_name(shard), rejected),
+        scored.reasons,
+        scored.outside,
+        scored.checks,
+        scored.smallest,
+    )
+    write_receipt(job.folder, receipt, job.spec.parameters)
+    return receipt
+
+
+def score_rows(job: Job, shard: Shard, batches: Iterable[pa.RecordBatch], engines: Engines) -> Scored:
+    """Score the rows of a shard and check every output; its arguments and errors are those of `score_shard`."""
     source = job.sources[shard.source]
     checks = ShardChecks(engines, job.check, job.spec.parameters, source.name, shard.index)
     predictions, rejects = output_schema(source, job.spec.parameters), rejected_schema(source)
@@ -86,18 +123,16 @@ def score_shard(job: Job, shard: Shard, batches: Iterable[pa.RecordBatch], engin
         arrays = [pa.array(np.ascontiguousarray(column)) for column in estimates.T]
         columns = dict(zip(predicted_names(job.spec.parameters), arrays, strict=True))
         predicted.append(_rows(batch, predictions, source, rows, columns))
-    receipt = Receipt(
-        shard.index,
+    return Scored(
+        shard,
         first_row - shard.first_row,
-        write_part(job.folder, predicted_name(shard), pa.Table.from_batches(predicted, predictions)),
-        write_part(job.folder, rejected_name(shard), pa.Table.from_batches(rejected, rejects)) if rejected else None,
+        pa.Table.from_batches(predicted, predictions),
+        pa.Table.from_batches(rejected, rejects) if rejected else None,
         dict(sorted(reasons.items())),
         beyond,
         checks.finish(),
         checks.smallest,
     )
-    write_receipt(job.folder, receipt, job.spec.parameters)
-    return receipt
 
 
 def _rows(

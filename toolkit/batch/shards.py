@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import accumulate, groupby
+from math import ceil
 
 import pyarrow as pa
 
@@ -17,6 +18,8 @@ from toolkit.errors import InputError
 MAX_ROWS = 8192
 MAX_BYTES = 16 << 20  # of float32 datasets in one shard: fewer rows when each is large
 READ_ROWS = 1024  # rows a record batch
+# A shard is at most this part of what is left: the last ones are small, so that workers finish at about the same time.
+LAST_PARTS = 8
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,15 @@ class Shard:
 def plan_shards(sources: Sequence[Source]) -> tuple[Shard, ...]:
     """All rows of all files, in order. Depends on nothing but how many they are and the shape of a dataset."""
     shards: list[Shard] = []
+    left = sum(source.rows for source in sources)
     for index, source in enumerate(sources):
-        size = shard_rows(source)
-        for first_row in range(0, source.rows, size):
-            shards.append(Shard(len(shards), index, first_row, min(size, source.rows - first_row)))
+        whole, first_row = shard_rows(source), 0
+        while first_row < source.rows:
+            part = ceil(left / (LAST_PARTS * READ_ROWS)) * READ_ROWS
+            rows = min(whole, part, source.rows - first_row)
+            shards.append(Shard(len(shards), index, first_row, rows))
+            first_row += rows
+            left -= rows
     return tuple(shards)
 
 
