@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from toolkit.batch import Summary
     from toolkit.inspection import InspectedFile, Inspection
     from toolkit.manifest import Manifest, ModelFile, RelativeError
     from toolkit.verification import Verdict
@@ -69,55 +68,6 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> None:
             console.print(
                 printable(f"{verdict.file}: {failure}"), style="red", markup=False, highlight=False, soft_wrap=True
             )
-
-
-def describe_outside(summary: Summary) -> str:
-    """A sentence on the rows outside the ranges seen in training."""
-    columns = ", ".join(f"{name} in {count:,}" for name, count in summary.outside.columns.items())
-    rows = "1 row lies" if summary.outside.rows == 1 else f"{summary.outside.rows:,} rows lie"
-    return f"{rows} outside the ranges seen in training ({columns}); estimates there are extrapolations."
-
-
-def print_summary(summary: Summary) -> None:
-    """Rows in and out, then one line a file that was run."""
-    result = summary.to_json()
-    console = new_console()
-    table = _table("checked file", "rows", "smallest output", "violations", "largest relative difference")
-    for file in result["formats"]:
-        differences = file["max_relative_difference"]
-        table.add_row(
-            file["file"],
-            f"{file['rows_checked']:,}",
-            ", ".join(f"{name} {value:.4g}" for name, value in file["minimum"].items()),
-            str(file["violations"]),
-            ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
-            if any(differences.values())
-            else "-",
-        )
-    console.print(table)
-    _print_smallest(console, summary)
-    speed = result["rows_in"] / max(result["seconds"], 1e-9)
-    console.print(
-        f"{result['rows_in']:,} rows in = {result['rows_predicted']:,} predicted + {result['rows_rejected']:,} "
-        f"rejected, {result['seconds']:.1f} s, {speed:,.0f} rows/s",
-        highlight=False,
-    )
-    console.print(f"predictions: {result['output']}", highlight=False)
-    if result["rows_rejected"]:
-        console.print(f"rejected:    {result['rejected']}", highlight=False, style="yellow")
-
-
-def _print_smallest(console: Console, summary: Summary) -> None:
-    """The smallest predictions with their rows, one line a parameter."""
-    files = {one["source_file"] for found in summary.smallest.values() for one in found}
-    if not files:
-        return
-    table = _table("parameter", "smallest predictions" if len(files) > 1 else f"smallest predictions in {files.pop()}")
-    for name, found in summary.smallest.items():
-        places = [f"{one['source_file']} row" if files else "row" for one in found]
-        shown = (f"{one['value']:.4g} in {place} {one['source_row']}" for one, place in zip(found, places, strict=True))
-        table.add_row(name, printable(", ".join(shown)))
-    console.print(table, markup=False)
 
 
 def print_inspection(inspection: Inspection) -> None:
@@ -211,6 +161,26 @@ def new_console() -> Console:
 
     console = Console(soft_wrap=False)
     return console if console.is_terminal else Console(width=PIPED_WIDTH)
+
+
+def print_table(
+    console: Console,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    styles: Sequence[str | None] | None = None,
+) -> None:
+    """A table; where the terminal is too narrow for it, lists in its cells go below each other, not names apart."""
+    from rich.text import Text
+
+    for separator in (", ", "\n"):
+        table = _table(*headings)
+        table.columns[0].no_wrap = True
+        for index, (first, *others) in enumerate(rows):
+            cells = [Text(printable(first)), *(Text(printable(cell).replace(", ", separator)) for cell in others)]
+            table.add_row(*cells, style=styles[index] if styles else None)
+        if console.measure(table).maximum <= console.width:
+            break
+    console.print(table)
 
 
 def _table(*headings: str) -> Table:

@@ -13,6 +13,7 @@ paths.py     where a run writes
 work.py      the folder of an unfinished run: its lock, and which run it is of
 prepare.py   what the user names -> a run that could begin
 run.py       all of it
+plan.py      what a run would do, and how long it would take
 """
 
 from toolkit.batch.run import Summary, batch_predict

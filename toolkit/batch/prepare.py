@@ -32,6 +32,17 @@ class Prepared:
     paths: Paths
     scoring: ModelFile
 
+    def describe_layouts(self) -> list[str]:
+        """`input.parquet: datasets in 'x', 200 x 2, ...`; one line for all files that are alike."""
+        alike: dict[str, list[str]] = {}
+        for source in self.job.sources:
+            alike.setdefault(source.layout.describe(), []).append(source.name)
+        lines = []
+        for layout, names in alike.items():
+            more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+            lines.append(f"{names[0]}{more}: datasets in {layout}")
+        return lines
+
 
 def prepare(
     inputs: str | Path | Sequence[str | Path],

@@ -92,6 +92,7 @@ def batch_predict(
     resume: bool = False,
     overwrite: bool = False,
     report: Report = silent,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Summary:
     """Score Parquet files of datasets, with an eye on every output.
 
@@ -115,6 +116,8 @@ def batch_predict(
             that $RAY_ADDRESS names; else one is started on this machine, and ended afterwards.
         resume: go on with the unfinished run to the same output, if there is one.
         overwrite: replace a finished output.
+        report: told of rows done, rows in all and rows rejected so far, after each shard.
+        say: told, once and before the first row is read, where the datasets are and how they lie.
     Raises:
         InputError: files that cannot be read or do not fit the model.
         ModelError: a model that is absent or changed.
@@ -139,6 +142,8 @@ def batch_predict(
         order=order,
         strict_range=strict_range,
     )
+    for line in prepared.describe_layouts():
+        say(line)
     paths, key = prepared.paths, prepared.key
     run = _Run(prepared.job, key, paths, prepared.scoring)
     if not resume:

@@ -116,7 +116,7 @@ def owned(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
+            owner = _named_owner(descriptor)
             os.close(descriptor)
             raise OutputError(
                 f"{folder}: another batch-predict (process {owner}) is writing this output. Wait for it, or name "
@@ -133,6 +133,26 @@ def owned(folder: Path) -> Iterator[None]:
         if folder.is_dir() and os.listdir(folder) == [LOCK_FILE]:
             shutil.rmtree(folder)
         os.close(descriptor)
+
+
+def owner_of(folder: Path) -> str | None:
+    """The process that owns the work folder now, as it says itself; None when nobody does. Changes nothing."""
+    try:
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return _named_owner(descriptor)
+    else:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _named_owner(descriptor: int) -> str:
+    return os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
 
 
 def _is_same_file(descriptor: int, path: Path) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from toolkit.errors import printable
 from toolkit.options import column_option, json_option, model_option, order_option, path, quiet_option
 
 REJECTED = 3  # exit code: finished, but rows were rejected
@@ -15,10 +16,12 @@ REJECTED = 3  # exit code: finished, but rows were rejected
 @click.command("batch-predict", short_help="Score Parquet files and check the estimates.")
 @click.argument("inputs", nargs=-1, required=True)
 @model_option
-@click.option("--output", type=path, help="Output file; <input>.predictions.parquet by default.")
 @click.option(
     "--file", "scoring_file", metavar="NAME", help="Exported file that scores; model.float32.tflite by default."
 )
+@click.option("--output", type=path, help="Output file; <input>.predictions.parquet by default.")
+@column_option
+@order_option
 @click.option(
     "--check",
     type=click.Choice(["all", "sample", "off"]),
@@ -26,9 +29,9 @@ REJECTED = 3  # exit code: finished, but rows were rejected
     show_default=True,
     help="Rows on which every other exported file is run and compared as well.",
 )
-@column_option
-@order_option
 @click.option("--strict-range", is_flag=True, help="Reject datasets outside the ranges seen in training.")
+@click.option("--resume", is_flag=True, help="Finish an interrupted run.")
+@click.option("--overwrite", is_flag=True, help="Replace a finished output.")
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; one per usable core by default.")
 @click.option(
     "--engine",
@@ -38,8 +41,7 @@ REJECTED = 3  # exit code: finished, but rows were rejected
     help="Threads here, or processes of a Ray cluster.",
 )
 @click.option("--ray-address", metavar="HOST:PORT", help="Running Ray cluster; $RAY_ADDRESS, or one started here.")
-@click.option("--resume", is_flag=True, help="Finish an interrupted run.")
-@click.option("--overwrite", is_flag=True, help="Replace a finished output.")
+@click.option("--dry-run", is_flag=True, help="Write nothing; print what would be done, and how long it would take.")
 @json_option
 @quiet_option
 def batch_predict_command(
@@ -56,6 +58,7 @@ def batch_predict_command(
     ray_address: str | None,
     resume: bool,
     overwrite: bool,
+    dry_run: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -65,9 +68,33 @@ def batch_predict_command(
     """
     if ray_address and engine != "ray":
         raise click.UsageError("--ray-address goes with --engine ray.")
+    if dry_run:
+        from toolkit.batch.plan import plan_run
+        from toolkit.batch.prepare import prepare
+
+        prepared = prepare(
+            inputs,
+            model=model,
+            output=output,
+            file=scoring_file,
+            check=check,
+            column=column,
+            order=order,
+            strict_range=strict_range,
+        )
+        plan = plan_run(prepared, workers=workers, engine=engine, resume=resume, overwrite=overwrite)
+        if as_json:
+            from toolkit.tables import print_json
+
+            print_json(plan.to_json())
+        else:
+            from toolkit.scoring_tables import print_plan
+
+            print_plan(plan)
+        sys.exit(1 if plan.refused else 0)
     from toolkit.batch import batch_predict
     from toolkit.progress import rows_progress
-    from toolkit.tables import describe_outside
+    from toolkit.scoring_tables import describe_outside, print_summary
 
     with rows_progress("batch-predict", quiet=quiet or as_json) as report:
         summary = batch_predict(
@@ -85,14 +112,13 @@ def batch_predict_command(
             resume=resume,
             overwrite=overwrite,
             report=report,
+            say=(lambda line: None) if quiet else (lambda line: click.echo(printable(line), err=True)),
         )
     if as_json:
         from toolkit.tables import print_json
 
         print_json(summary.to_json())
     elif not quiet:
-        from toolkit.tables import print_summary
-
         print_summary(summary)
     if summary.outside.rows and not strict_range:
         click.echo(f"Warning: {describe_outside(summary)} Reject them with --strict-range.", err=True)
