@@ -24,7 +24,7 @@ from toolkit.manifest import (
 from toolkit.probes import WITHIN_RANGES, Probes, extreme_inputs, stored_adversarial
 from toolkit.proof import prove
 from toolkit.reference import load_logits
-from toolkit.runtime import KERNELS
+from toolkit.runtime import kernels_to_judge
 from toolkit.spec import SMALLEST_NORMAL_FLOAT32, Spec
 from toolkit.trials import Trial, try_file
 
@@ -155,7 +155,7 @@ class Judge:
                     raise ModelError(f"gives {len(proof.lower)} estimates for {len(names)} parameters.")
                 failures += [f"not proved: {failure}" for failure in proof.failures]
                 required = max(proof.required, SMALLEST_NORMAL_FLOAT32)
-                for kernels in KERNELS[path.suffix]:
+                for kernels in kernels_to_judge(path, precision):
                     trial = try_file(child, path, kernels, names, self.probes, self.datasets, self.truth, required)
                     trials.append(trial)
         except ToolkitError as error:

@@ -37,9 +37,11 @@ def prove(path: Path) -> Proof:
         ) from error
     try:
         if path.suffix == ".tflite":
+            from toolkit.integer import host_of
+            from toolkit.metadata import read_metadata
             from toolkit.proof.tflite import read_tflite
 
-            return judge(path, read_tflite(path, content))
+            return judge(path, read_tflite(path, content), host_of(path, read_metadata(path)))
         from toolkit.proof.onnx import read_onnx
 
         return judge(path, read_onnx(path, content))

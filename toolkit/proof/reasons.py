@@ -22,7 +22,7 @@ def reasons(bounded: Bounded, columns: list[Bounds], required: float) -> tuple[s
     Args:
         columns: for each output tensor, bounds of its columns.
     """
-    broken = (*_broken_constants(bounded), *_lost_operations(bounded), *_outputs_without_input(bounded))
+    broken = unreadable(bounded)
     if broken:
         return broken
     failures = []
@@ -35,6 +35,11 @@ def reasons(bounded: Bounded, columns: list[Bounds], required: float) -> tuple[s
             failures.append(f"{word} {which} may be {bounds.low[small].min():.3g}: {_reason(bounded, key)}")
         first += bounds.low.size
     return tuple(failures)
+
+
+def unreadable(bounded: Bounded) -> tuple[str, ...]:
+    """What stands against a file whatever its outputs are: operations that no rule bounds, outputs without an input."""
+    return (*_broken_constants(bounded), *_lost_operations(bounded), *_outputs_without_input(bounded))
 
 
 def _broken_constants(bounded: Bounded) -> list[str]:

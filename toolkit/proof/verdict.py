@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.errors import ModelError
+from toolkit.integer import Host
 from toolkit.proof import intervals
 from toolkit.proof.dots import DOTS
 from toolkit.proof.elementwise import RULES
 from toolkit.proof.graph import FLOATS, INTEGER_RANGE, LARGEST_TENSOR, Graph
+from toolkit.proof.host import HOST_ASSUMPTIONS, host_bounds, host_reasons
 from toolkit.proof.intervals import ARITHMETICS, FLOAT32, Bounds
 from toolkit.proof.propagate import Bounded, propagate
 from toolkit.proof.reasons import reasons
@@ -50,9 +52,11 @@ class Proof:
     logit_upper: tuple[float, ...]
 
 
-def judge(path: Path, graph: Graph) -> Proof:
+def judge(path: Path, graph: Graph, host: Host | None = None) -> Proof:
     """The verdict on a file that has been read.
 
+    Args:
+        host: of a file that gives codes, what makes estimates of them; it is part of what is proved.
     Raises:
         ModelError: the input is not one floating-point or quantized tensor (batch, rows, columns).
     """
@@ -70,10 +74,13 @@ def judge(path: Path, graph: Graph) -> Proof:
         bounded = propagate(graph)
         columns = [_columns(bounded, key) for key in graph.outputs]
         logits = _logits(bounded)
+    if host is not None:
+        columns = host_bounds(host)
+        logits = _centred(logits, host)
     lower, upper = (np.concatenate([bounds[side] for bounds in columns]) for side in (0, 1))
     arithmetic = _arithmetic(bounded)
     required = ARITHMETICS.get(arithmetic, FLOAT32).smallest_normal
-    failures = reasons(bounded, columns, required)
+    failures = reasons(bounded, columns, required) if host is None else host_reasons(bounded, host, required)
     if logits.low.size != lower.size:
         logits = Bounds(np.zeros(0), np.zeros(0))
     return Proof(
@@ -85,7 +92,7 @@ def judge(path: Path, graph: Graph) -> Proof:
         passed=not failures and bool(np.all(lower >= required) and np.all(np.isfinite(upper))),
         required=required,
         failures=failures,
-        assumptions=_assumptions(bounded),
+        assumptions=_assumptions(bounded) if host is None else HOST_ASSUMPTIONS,
         input_limit=_input_limit(bounded),
         logit_lower=tuple(logits.low.tolist()),
         logit_upper=tuple(logits.high.tolist()),
@@ -107,6 +114,12 @@ def _arithmetic(bounded: Bounded) -> str:
     """The coarsest of the outputs."""
     kinds = {bounded.values[key].dtype for key in bounded.graph.outputs if key in bounded.values}
     return next((kind for kind in ("int8", "uint8", "int16", "float16") if kind in kinds), "float32")
+
+
+def _centred(logits: Bounds, host: Host) -> Bounds:
+    """The logits that the outputs' codes stand for, if there is one for each."""
+    centres = np.array([output.centre for output in host.outputs])
+    return intervals.add(logits, Bounds(centres, centres)) if logits.low.shape == centres.shape else logits
 
 
 def _logits(bounded: Bounded) -> Bounds:

@@ -6,6 +6,6 @@ litert.py  onnxruntime.py  openvino.py  keras.py      one engine each
 """
 
 from toolkit.runtime.batches import BATCH
-from toolkit.runtime.loading import KERNELS, RUNTIMES, load, runtime_for
+from toolkit.runtime.loading import KERNELS, RUNTIMES, kernels_to_judge, load, runtime_for
 
-__all__ = ["BATCH", "KERNELS", "RUNTIMES", "load", "runtime_for"]
+__all__ = ["BATCH", "KERNELS", "RUNTIMES", "kernels_to_judge", "load", "runtime_for"]

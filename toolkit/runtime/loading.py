@@ -19,8 +19,16 @@ if TYPE_CHECKING:
 # without its optimizer, gives the same.
 KERNELS = {".tflite": ("xnnpack", "builtin"), ".onnx": ("optimized", "unoptimized"), ".keras": ("default",)}
 
+# LiteRT's plain C++ kernels: on integers they give, bit for bit, what TensorFlow Lite Micro gives. Slow.
+REFERENCE = "reference"
+
 # What each runtime reads. The first to read an ending is the one that runs it unless another is asked for.
 RUNTIMES = {"litert": (".tflite",), "onnxruntime": (".onnx",), "openvino": (".tflite", ".onnx"), "keras": (".keras",)}
+
+
+def kernels_to_judge(path: Path, precision: str) -> tuple[str, ...]:
+    """The ways in which a file is run before it is trusted: an integer-only one as microcontrollers run it, too."""
+    return (*KERNELS[path.suffix], REFERENCE) if precision == "integer" else KERNELS[path.suffix]
 
 
 def runtime_for(path: Path | str, runtime: str | None = None) -> str:
@@ -55,7 +63,8 @@ def load(
     Args:
         path: an exported .tflite or .onnx file, or a .keras file.
         threads: what the engine may use inside one call.
-        kernels: one of KERNELS for the file's ending, or 'default' for its first; OpenVINO has but one kind.
+        kernels: one of KERNELS for the file's ending, or 'default' for its first; OpenVINO has but one kind, LiteRT
+            'reference' beside those.
         runtime: one of RUNTIMES that reads such files; None takes the one of the file's ending.
         batch: datasets a call of the engine, where the file leaves that open.
     Raises:
@@ -69,6 +78,8 @@ def load(
     if not path.is_file():
         raise ModelError(f"{path}: no such file. `toolkit export --format all` writes the exported files.")
     known = KERNELS[path.suffix] if chosen_runtime != "openvino" else ("default",)
+    if chosen_runtime == "litert":
+        known = (*known, REFERENCE)
     if kernels not in ("default", *known):
         raise ModelError(f"{path}: no kernels {kernels!r}. There are {', '.join(known)}.")
     chosen = known[0] if kernels == "default" else kernels
