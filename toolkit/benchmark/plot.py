@@ -27,9 +27,10 @@ PLACES = [
     for distance in (9, 15, 24, 36, 52, 72)
     for x, y in ((1, 0), (-1, 0), (0.75, 0.8), (-0.75, 0.8), (0.75, -0.8), (-0.75, -0.8), (0, 1.1), (0, -1.1))
 ]
-FAR = 20  # beyond which a line leads from the label to its point
+FAR = 12  # beyond which a line leads from the label to its point
 GAP = 2  # pixels between labels
 
+Place = tuple[float, float]
 Box = tuple[float, float, float, float]  # left, bottom, right, top in pixels
 
 
@@ -47,16 +48,27 @@ def check_plot(path: Path) -> None:
 
 
 def plot_benchmark(benchmark: Benchmark, path: Path) -> None:
-    """Draw every file that could be measured.
-
-    Each point is the median relative error of the parameter that is worst in the file; a line goes up to the 99th
-    percentile of that parameter.
+    """Draw into a PNG.
 
     Raises:
         MissingExtra: matplotlib is not installed.
         OutputError: it cannot be written there.
     """
     check_plot(path)
+    figure = draw_benchmark(benchmark)
+    try:
+        with appears_whole(path) as partial:
+            figure.savefig(partial, format="png")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}). Choose another --plot.") from error
+
+
+def draw_benchmark(benchmark: Benchmark) -> Any:
+    """A matplotlib Figure with every file that could be measured.
+
+    Each point is the median relative error of the parameter that is worst in the file; a line goes up to the 99th
+    percentile of that parameter.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullFormatter
@@ -95,11 +107,7 @@ def plot_benchmark(benchmark: Benchmark, path: Path) -> None:
     canvas.draw()
     figure.set_layout_engine("none")  # labels are placed by the pixel: nothing may move any more
     _label(axes, canvas, points)
-    try:
-        with appears_whole(path) as partial:
-            figure.savefig(partial, format="png")
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}). Choose another --plot.") from error
+    return figure
 
 
 def _can_be_drawn(file: FileResult) -> bool:
@@ -157,21 +165,31 @@ def _label(axes: Any, canvas: Any, points: list[tuple[FileResult, float, float, 
             color=PLAIN if file.plain else OURS,
             annotation_clip=False,
         )
-        best = min(
-            ((_cost(box, taken, frame, place), place, box) for place, box in _boxes(text, renderer, x, y, pixels)),
-            key=lambda found: found[0],
-        )
-        _, (dx, dy), box = best
+        others = [(its_x, its_y) for other, its_x, its_y in spots if other is not file]
+
+        def cost(
+            found: tuple[Place, Box], x: float = x, y: float = y, others: list[Place] = others
+        ) -> tuple[float, int, int, float]:
+            """Outside first of all, then what it would cover, then points it could be taken for the name of."""
+            (dx, dy), (left, bottom, right, top) = found
+            outside = max(frame.x0 - left, right - frame.x1, frame.y0 - bottom, top - frame.y1, 0.0)
+            covered = sum(_overlap((left, bottom, right, top), other) for other in taken)
+            near = math.hypot(dx, dy) * pixels
+            nearer = sum(math.hypot(x + dx * pixels - a, y + dy * pixels - b) <= near for a, b in others)
+            return outside, covered, nearer, near
+
+        (dx, dy), box = min(_boxes(text, renderer, x, y, pixels), key=cost)
         text.set_position((dx, dy))
         text.set_horizontalalignment(_horizontal(dx))
         text.set_verticalalignment("center")
         taken.append(box)
         if math.hypot(dx, dy) > FAR:
-            end = axes.transData.inverted().transform([(x, y), (x + dx * pixels, y + dy * pixels)])
+            edge = math.copysign((box[3] - box[1]) / 2, dy) if dx == 0 else 0.0  # of a label right above or below
+            end = axes.transData.inverted().transform([(x, y), (x + dx * pixels, y + dy * pixels - edge)])
             axes.plot(*end.T, color=INK, linewidth=0.6, alpha=0.6, zorder=1, scalex=False, scaley=False)
 
 
-def _boxes(text: Any, renderer: Any, x: float, y: float, pixels: float) -> Iterator[tuple[tuple[float, float], Box]]:
+def _boxes(text: Any, renderer: Any, x: float, y: float, pixels: float) -> Iterator[tuple[Place, Box]]:
     """Every place and the box that the label would fill there."""
     extent = text.get_window_extent(renderer)
     width, height = extent.width, extent.height
@@ -185,12 +203,8 @@ def _horizontal(dx: float) -> str:
     return "center" if dx == 0 else "left" if dx > 0 else "right"
 
 
-def _cost(box: Box, taken: list[Box], frame: Any, place: tuple[float, float]) -> tuple[float, int, float]:
-    """Outside first of all, then what it would cover, then how far it is."""
-    left, bottom, right, top = box
-    outside = max(frame.x0 - left, right - frame.x1, frame.y0 - bottom, top - frame.y1, 0.0)
-    covered = sum(left < other[2] and other[0] < right and bottom < other[3] and other[1] < top for other in taken)
-    return outside, covered, math.hypot(*place)
+def _overlap(box: Box, other: Box) -> bool:
+    return box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
 
 
 def _around(x: float, y: float, half: float) -> Box:

@@ -120,9 +120,10 @@ def _workers(benchmark: Benchmark) -> str:
 
 def _explanation(benchmark: Benchmark) -> str:
     return (
-        f"Start: to the first estimate in a fresh process. Datasets/s in batches of {benchmark.batch}, an interpreter for each thread; x f32: over the fastest "
-        f"float32 file of the runtime; p50, p99: latency of one dataset. Medians of {benchmark.rounds} rounds in "
-        f"which the files take turns. Errors: of estimates against the float64 forward pass, over "
+        "Start: to the first estimate in a fresh process. Datasets/s in batches of "
+        f"{benchmark.batch}, an interpreter for each thread; x f32: over the fastest float32 file of the runtime; "
+        f"p50, p99: latency of one dataset. Medians of {benchmark.rounds} rounds in which the files take turns. "
+        "Errors: of estimates against the float64 forward pass, over "
         f"{benchmark.datasets:,} datasets; RMSE: against the true parameters; not > 0: datasets with such an estimate."
     )
 
