@@ -18,9 +18,9 @@ import pytest
 from click.testing import Result
 
 from toolkit.batch import batch_predict
-from toolkit.batch.parts import Receipt
 from toolkit.batch.prepare import prepare
 from toolkit.batch.ray_worker import Assignment, Outcome, Worker
+from toolkit.batch.score import Scored
 from toolkit.batch.shards import plan_shards
 from toolkit.batch.work import RUN_FILE, begin, versions
 from toolkit.errors import ClusterError, InputError, MissingExtra, ModelError, OutputError
@@ -155,22 +155,32 @@ def test_worker_reads_relative_names_where_the_run_was_started(
 def test_worker_hands_back_receipts_and_the_error_of_the_shard_that_failed(
     assignment: Assignment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from toolkit.batch.score import score_shard
+    from toolkit.batch.score import score_rows
 
     class Unpicklable(Exception):
         def __init__(self, one: int, two: int) -> None:
             super().__init__(f"{one} and {two}")
 
-    def score(job: object, shard: object, *rest: object) -> Receipt:
+    def score(job: object, shard: object, *rest: object) -> Scored:
         if shard.index == 2:  # type: ignore[attr-defined]
             raise Unpicklable(1, 2)
-        return score_shard(job, shard, *rest)  # type: ignore[arg-type]
+        return score_rows(job, shard, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("toolkit.batch.ray_worker.score_shard", score)
+    monkeypatch.setattr("toolkit.batch.ray_worker.score_rows", score)
     outcome = started(assignment).score(0, 5, 5, False)
     assert [receipt.shard for receipt in outcome.receipts] == [0, 1]
     position, error = pickle.loads(pickle.dumps(outcome)).failed
     assert position == 2 and str(error) == f"node {socket.gethostname()}: Unpicklable: 1 and 2"
+
+
+def test_worker_names_the_shard_that_cannot_be_written(assignment: Assignment) -> None:
+    """The shards after it may have been scored meanwhile."""
+    blocked = assignment.job.folder / "000001.json"
+    blocked.mkdir()
+    outcome = started(assignment).score(0, 5, 5, False)
+    position, error = outcome.failed or (None, None)
+    assert [receipt.shard for receipt in outcome.receipts] == [0] and position == 1
+    assert isinstance(error, IsADirectoryError) and error.filename2 == str(blocked)
 
 
 def test_ray_that_is_not_installed_is_named_before_anything_is_written(

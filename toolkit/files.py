@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ def appears_whole(path: Path) -> Iterator[Path]:
 
     A reader sees the old file or the new one, never a part; a crash leaves at most a `.partial` file behind.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Process ids would not do: two machines that share the folder may be about to write the same file.
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
     try:
         yield partial
         sync(partial)

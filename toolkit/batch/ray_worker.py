@@ -10,17 +10,20 @@ import tempfile
 import traceback
 from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 
 from toolkit.batch.parts import Receipt, read_receipt
-from toolkit.batch.score import Job, load_engines, score_shard
+from toolkit.batch.score import Job, load_engines, score_rows, write_shard
 from toolkit.batch.shards import Shard, read_shards
 from toolkit.batch.sources import check_unchanged_since
 from toolkit.batch.work import RUN_FILE, versions
 from toolkit.errors import InputError, ModelError, OutputError, ToolkitError
+
+SHARDS_BEHIND = 2  # scored and not yet written
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,10 @@ class Worker:
     def start(self, assignment: Assignment) -> Exception | None:
         """Load the model files and look whether this machine sees the folders; the error if it does not."""
         self.assignment = assignment
-        self.reading: Iterator[tuple[Shard, list[pa.RecordBatch]]] = iter(())
+        self.reading: Iterator[tuple[Shard, Iterator[pa.RecordBatch]]] = iter(())
         self.next = -1  # position of the shard that `reading` yields next
         self.checked: set[int] = set()  # sources that this machine is known to read
+        self.writer = ThreadPoolExecutor(1, "writer")
         try:
             _enter(assignment)
             _check_work_folder(assignment)
@@ -84,19 +88,42 @@ class Worker:
             again: a worker died with these; what it finished is not done twice.
         """
         receipts: list[Receipt] = []
-        position, shards, job = begin, self.assignment.shards, self.assignment.job
-        try:
-            for position in range(begin, end):
-                receipt = read_receipt(job.folder, shards[position]) if again else None
-                if receipt is None:
-                    batches = deque(self._read(position, until))
-                    receipt = score_shard(job, shards[position], _drained(batches), self.engines)
-                receipts.append(receipt)
-        except Exception as error:  # noqa: BLE001  every error has to come back, in its place
-            return Outcome(tuple(receipts), (position, _portable(error)))
+        behind: deque[tuple[int, Future[Receipt]]] = deque()
+        shards = self._scored(begin, end, until, again)
+        while (shard := next(shards, None)) or behind:
+            if shard:
+                behind.append(shard)
+            if not shard or len(behind) > SHARDS_BEHIND:
+                position, written = behind.popleft()
+                try:
+                    receipts.append(written.result())
+                except Exception as error:  # noqa: BLE001  every error has to come back, in its place
+                    return Outcome(tuple(receipts), (position, _portable(error)))
         return Outcome(tuple(receipts))
 
-    def _read(self, position: int, until: int) -> list[pa.RecordBatch]:
+    def _scored(self, begin: int, end: int, until: int, again: bool) -> Iterator[tuple[int, Future[Receipt]]]:
+        """Positions, each with what becomes of its shard, up to the first that cannot be read or scored.
+
+        A thread writes: shared disks and object stores take their time.
+        """
+        job = self.assignment.job
+        for position in range(begin, end):
+            written: Future[Receipt] = Future()
+            try:
+                shard = self.assignment.shards[position]
+                receipt = read_receipt(job.folder, shard) if again else None
+                if receipt is not None:
+                    written.set_result(receipt)
+                else:
+                    scored = score_rows(job, shard, self._read(position, until), self.engines)
+                    written = self.writer.submit(write_shard, job, scored)
+            except Exception as error:  # noqa: BLE001  as above
+                written.set_exception(error)
+                yield position, written
+                return
+            yield position, written
+
+    def _read(self, position: int, until: int) -> Iterator[pa.RecordBatch]:
         shard = self.assignment.shards[position]
         if shard.source not in self.checked:
             source = self.assignment.job.sources[shard.source]
@@ -125,12 +152,6 @@ def _portable(error: Exception) -> Exception:
         return error
     except Exception:  # noqa: BLE001  whatever an exception's own constructor raises
         return ToolkitError(f"node {platform.node()}: {type(error).__name__}: {error}")
-
-
-def _drained(batches: deque[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The batches, each let go of once it is scored."""
-    while batches:
-        yield batches.popleft()
 
 
 def _enter(assignment: Assignment) -> None:
