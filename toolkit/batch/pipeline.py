@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
@@ -18,7 +17,7 @@ SHARDS_AHEAD = 2  # read before a worker is free: enough that none waits, little
 SHARDS_BEHIND = 2  # scored and not yet written: enough that no worker waits for the disk
 POLL_SECONDS = 0.1
 
-Task = tuple[Shard, deque[pa.RecordBatch]]
+Task = tuple[Shard, Iterator[pa.RecordBatch]]
 
 
 def usable_cores() -> int:
@@ -86,7 +85,7 @@ class _Run:
         index = self.shards[0].index
         try:
             for shard, batches in read_shards(self.job.sources, self.shards):
-                if not self.put((shard, deque(batches))):
+                if not self.put((shard, batches)):
                     break
                 index = shard.index + 1
         except BaseException as error:
@@ -118,7 +117,7 @@ class _Run:
                     break
                 shard, batches = task
                 index = shard.index
-                self.hand_over(score_rows(self.job, shard, self.drained(batches), engines))
+                self.hand_over(score_rows(self.job, shard, self.unless_abandoned(batches), engines))
         except _Abandoned:
             pass
         except BaseException as error:
@@ -153,9 +152,8 @@ class _Run:
                 self.no_more.set()
         self.results.put(None)
 
-    def drained(self, batches: deque[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The batches, each let go of once it is scored."""
-        while batches:
+    def unless_abandoned(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
             if self.abandon.is_set():
                 raise _Abandoned
-            yield batches.popleft()
+            yield batch

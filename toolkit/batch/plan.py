@@ -170,7 +170,8 @@ def _estimate(prepared: Prepared, shards: Sequence[Shard], workers: int | None) 
     def measure(count: int) -> tuple[float, Scored]:
         shard = replace(first, rows=min(count, first.rows))
         begun = time.perf_counter()
-        ((_, batches),) = read_shards(job.sources, [shard])
+        ((_, rows),) = read_shards(job.sources, [shard])
+        batches = list(rows)
         read_bytes.append(sum(batch.nbytes for batch in batches) / shard.rows)
         scored = score_rows(job, shard, batches, engines)
         return (time.perf_counter() - begun) / shard.rows, scored
