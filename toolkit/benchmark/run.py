@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.batch.pipeline import usable_cores
 from toolkit.benchmark.accuracy import Accuracy, Compared, accuracy_of, read_compared
 from toolkit.benchmark.machine import this_machine
 from toolkit.benchmark.result import Benchmark, FileResult
@@ -24,6 +23,7 @@ from toolkit.progress import Report, silent
 from toolkit.proof import prove
 from toolkit.reference import load_reference
 from toolkit.runtime import BATCH
+from toolkit.simulator import usable_cores
 from toolkit.spec import Spec
 from toolkit.verification import datasets_to_compare_on
 
