@@ -11,6 +11,10 @@ ToolkitError                one or two lines: where, what, what to do; the comma
  └─ MissingExtra            a command needs a part of the install that is not there
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 LONGEST_REASON = 240  # characters
 
 
@@ -28,6 +32,14 @@ def reason_of(error: BaseException) -> str:
     said = printable(first).rstrip(" .:")
     half = LONGEST_REASON // 2
     return said if len(said) <= LONGEST_REASON else f"{said[:half]} ... {said[-half:]}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?`, to be put after a sentence that says what is not there; nothing when nothing is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(known), n=1)
+    return f" Did you mean {printable(near[0])!r}?" if near else ""
 
 
 class ToolkitError(Exception):

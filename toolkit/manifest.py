@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from toolkit.errors import ModelError
+from toolkit.errors import ModelError, did_you_mean
 from toolkit.files import appears_whole, sha256_of
 from toolkit.spec import Spec
 
@@ -112,7 +113,10 @@ def read_manifest(directory: Path) -> Manifest:
     path = directory / MANIFEST
     if not path.is_file():
         raise ModelError(
-            f"{directory}: no model here ({MANIFEST} not found). "
+        if directory.is_file():
+            raise ModelError(f"{directory}: a file, not a model directory. Name its folder: --model {directory.parent}")
+        near = next((f" There is one in {found.parent}." for found in _models_near(directory)), "")
+            f"{directory}: no model here ({MANIFEST} not found).{near} "
             "Train one with `toolkit train`, or name its folder with --model or $TOOLKIT_MODEL."
         )
     try:
@@ -132,6 +136,13 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
+def _models_near(directory: Path) -> Iterator[Path]:
+    """Manifests below the folder, or where it would be: of somebody who named the one above, or forgot --model."""
+    folder = directory if directory.is_dir() else directory.parent
+    for pattern in (f"*/{MANIFEST}", f"*/*/{MANIFEST}"):
+        yield from sorted(folder.glob(pattern))
+
+
     """Replace the directory's manifest.json, whole or not at all."""
     with appears_whole(directory / MANIFEST) as partial:
         partial.write_text(json.dumps(to_json(manifest), indent=2) + "\n", encoding="utf-8")
@@ -148,7 +159,8 @@ def find_file(directory: Path, name: str) -> ModelFile:
         if entry.file == name:
             return entry
     known = ", ".join(entry.file for entry in manifest.files) or "none; run `toolkit export --format all`"
-    raise ModelError(f"{directory}: no exported file {name!r}. Files here: {known}.")
+    near = did_you_mean(name, (entry.file for entry in manifest.files))
+    raise ModelError(f"{directory}: no exported file {name!r}.{near} Files here: {known}.")
 
 
 def check_unchanged(directory: Path, entry: ModelFile) -> Path:

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import click
 
+from toolkit.completion import complete_column, complete_model
 from toolkit.spec import PRECISIONS
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help; click leaves the line breaks of a paragraph that begins with this mark."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
 
 model_option = click.option(
     "--model",
@@ -16,11 +23,14 @@ model_option = click.option(
     envvar="TOOLKIT_MODEL",
     show_default=True,
     show_envvar=True,
+    shell_complete=complete_model,
     help="Model directory.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress and no table.")
-column_option = click.option("--column", help="Column that holds the datasets, where there is a choice.")
+column_option = click.option(
+    "--column", shell_complete=complete_column, help="Column that holds the datasets, where there is a choice."
+)
 order_option = click.option(
     "--order",
     type=click.Choice(["row", "column"]),

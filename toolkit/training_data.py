@@ -24,7 +24,7 @@ from toolkit.datasets import (
     read_column_names,
     write_schema_metadata,
 )
-from toolkit.errors import InputError
+from toolkit.errors import InputError, did_you_mean
 from toolkit.files import appears_whole
 from toolkit.moments import Moments
 from toolkit.spec import Spec
@@ -205,7 +205,10 @@ def _open_sources(
             groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
         absent = [name for name in parameters if name not in schema.names]
         if absent:
-            raise InputError(f"{path}: no column {absent[0]!r} for a parameter. It has: {', '.join(schema.names)}.")
+            near = did_you_mean(absent[0], schema.names)
+            raise InputError(
+                f"{path}: no column {absent[0]!r} for a parameter.{near} It has: {', '.join(schema.names)}."
+            )
         if not sum(groups):
             raise InputError(f"{path}: no rows.")
         if spec is None:

@@ -7,10 +7,14 @@ from pathlib import Path
 import click
 
 from toolkit.commands.starting_network import starting_network
-from toolkit.options import Names, column_option, file, order_option, path, quiet_option
+from toolkit.options import Names, column_option, examples, file, order_option, path, quiet_option
 
 
-@click.command("adopt", short_help="Take over a network trained elsewhere.")
+@click.command(
+    "adopt",
+    short_help="Take over a network trained elsewhere.",
+    epilog=examples("toolkit adopt mine.keras --parameters v,a,t0 --columns rt,correct --calibration datasets.parquet"),
+)
 @click.argument("network", type=file, metavar="NET.keras")
 @click.option("--parameters", type=Names(), required=True, help="Names of the outputs, in their order: v,a,t0.")
 @click.option("--columns", type=Names(), help="Names of the input's columns, in their order: rt,correct.")

@@ -7,17 +7,30 @@ from pathlib import Path
 
 import click
 
+from toolkit.completion import complete_exported_file, complete_path
 from toolkit.errors import printable
-from toolkit.options import column_option, json_option, model_option, order_option, path, quiet_option
+from toolkit.options import column_option, examples, json_option, model_option, order_option, path, quiet_option
 
 REJECTED = 3  # exit code: finished, but rows were rejected
 
 
-@click.command("batch-predict", short_help="Score Parquet files and check the estimates.")
-@click.argument("inputs", nargs=-1, required=True)
+@click.command(
+    "batch-predict",
+    short_help="Score Parquet files and check the estimates.",
+    epilog=examples(
+        "toolkit batch-predict input.parquet",
+        "toolkit batch-predict night/ --output estimates.parquet --check sample",
+        "toolkit batch-predict input.parquet --dry-run",
+    ),
+)
+@click.argument("inputs", nargs=-1, required=True, shell_complete=complete_path)
 @model_option
 @click.option(
-    "--file", "scoring_file", metavar="NAME", help="Exported file that scores; model.float32.tflite by default."
+    "--file",
+    "scoring_file",
+    metavar="NAME",
+    shell_complete=complete_exported_file,
+    help="Exported file that scores; model.float32.tflite by default.",
 )
 @click.option("--output", type=path, help="Output file; <input>.predictions.parquet by default.")
 @column_option

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import click
 
-from toolkit.options import column_option, file, json_option, model_option, path, quiet_option
+from toolkit.options import column_option, examples, file, json_option, model_option, path, quiet_option
 
 
-@click.command("benchmark", short_help="Measure size, speed and error of every file.")
+@click.command(
+    "benchmark",
+    short_help="Measure size, speed and error of every file.",
+    epilog=examples("toolkit benchmark", "toolkit benchmark datasets.parquet --vs --plot benchmark.png"),
+)
 @model_option
 @click.argument("datasets", nargs=-1, type=file)
 @column_option

@@ -6,11 +6,18 @@ from pathlib import Path
 
 import click
 
-from toolkit.options import file, model_option, quiet_option
+from toolkit.options import examples, file, model_option, quiet_option
 from toolkit.spec import FORMATS, PRECISIONS
 
 
-@click.command("export", short_help="Write files for other machines, all proved.")
+@click.command(
+    "export",
+    short_help="Write files for other machines, all proved.",
+    epilog=examples(
+        "toolkit export --format all --precision all",
+        "toolkit export --model samples/model --format tflite --precision float16",
+    ),
+)
 @model_option
 @click.option("--format", "formats", type=click.Choice([*FORMATS, "all"]), multiple=True, required=True)
 @click.option(

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import click
 
-from toolkit.options import json_option, path
+from toolkit.options import examples, json_option, path
 
 
-@click.command("inspect", short_help="Show a model directory or one model file.")
+@click.command(
+    "inspect",
+    short_help="Show a model directory or one model file.",
+    epilog=examples("toolkit inspect model", "toolkit inspect somebody_elses.onnx --json"),
+)
 @click.argument("path", type=path)
 @json_option
 def inspect_command(path: Path, as_json: bool) -> None:

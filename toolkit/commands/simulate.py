@@ -6,10 +6,14 @@ from pathlib import Path
 
 import click
 
-from toolkit.options import path, quiet_option
+from toolkit.options import examples, path, quiet_option
 
 
-@click.command("simulate", short_help="Make training datasets with your function.")
+@click.command(
+    "simulate",
+    short_help="Make training datasets with your function.",
+    epilog=examples("toolkit simulate samples/diffusion.py:simulate --count 100000 datasets.parquet"),
+)
 @click.argument("function", metavar="FILE.py:FUNCTION")
 @click.argument("output", type=path)
 @click.option("--count", type=click.IntRange(min=1), required=True, help="Datasets to simulate.")

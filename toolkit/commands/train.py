@@ -7,13 +7,25 @@ from pathlib import Path
 import click
 
 from toolkit.commands.starting_network import starting_network
-from toolkit.options import Names, column_option, file, path, quiet_option
+from toolkit.completion import complete_columns
+from toolkit.options import Names, column_option, examples, file, path, quiet_option
 
 
-@click.command("train", short_help="Train the network, write a model directory.")
+@click.command(
+    "train",
+    short_help="Train the network, write a model directory.",
+    epilog=examples(
+        "toolkit train datasets.parquet --parameters v,a,t0 --exchangeable-rows",
+        "toolkit train datasets.parquet --parameters v,a,t0 --exchangeable-rows --resume",
+    ),
+)
 @click.argument("datasets", nargs=-1, required=True, type=file)
 @click.option(
-    "--parameters", type=Names(), required=True, help="Columns with the true values, in output order: v,a,t0."
+    "--parameters",
+    type=Names(),
+    required=True,
+    shell_complete=complete_columns,
+    help="Columns with the true values, in output order: v,a,t0.",
 )
 @click.option("--output", type=path, default=Path("model"), show_default=True, help="Model directory to write.")
 @click.option("--validation", type=file, help="Datasets to validate on, in place of a held-out share.")

@@ -7,10 +7,18 @@ from pathlib import Path
 
 import click
 
-from toolkit.options import Gate, column_option, file, json_option, model_option, path
+from toolkit.options import Gate, column_option, examples, file, json_option, model_option, path
 
 
-@click.command("verify", short_help="Prove, probe and compare the exported files.")
+@click.command(
+    "verify",
+    short_help="Prove, probe and compare the exported files.",
+    epilog=examples(
+        "toolkit verify",
+        "toolkit verify datasets.parquet --report verification.html",
+        "toolkit verify --gate float16:p99=0.1% --json",
+    ),
+)
 @model_option
 @click.argument("datasets", nargs=-1, type=file)
 @column_option

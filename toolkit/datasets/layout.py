@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from toolkit.datasets.blobs import BARE, kind_of
 from toolkit.datasets.shapes import Shape, is_binary, separate_shape, shape_of
-from toolkit.errors import InputError
+from toolkit.errors import InputError, did_you_mean
 from toolkit.spec import METADATA_NAME
 
 MAX_LISTED = 20  # columns named in an error; a table may have thousands
@@ -172,7 +172,9 @@ def _named(
     if separate and [name.strip() for name in column.split(",")] == list(separate.fields):
         return ", ".join(separate.fields), separate
     if column not in schema.names:
-        raise InputError(f"{where}: no column {column!r}. It has: {_listed(schema)}.")
+        raise InputError(
+            f"{where}: no column {column!r}.{did_you_mean(column, schema.names)} It has: {_listed(schema)}."
+        )
     field = schema.field(column)
     shape = _of_bytes(column, rows, columns, peek) if is_binary(field.type) else _fitting(field, names, rows, columns)
     if shape is None:
