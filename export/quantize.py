@@ -1,0 +1,252 @@
+"""The int8 part of a network: codes, scales and biases, the same for every file format.
+
+Each layer is rounded in turn on what the layers before it, rounded already, give for the calibration datasets, so that
+it can make up for them as far as weights can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.forward import DATASETS_AT_ONCE, Values, run
+from export.network import (
+    Activation,
+    Conv1D,
+    Dense,
+    GlobalPooling1D,
+    Layer,
+    Normalization,
+    Pooling1D,
+    Reshape,
+    Shape,
+    ZeroPadding1D,
+    output_shape,
+)
+from export.region import Parts
+from export.rounding import Moments, round_weights
+
+LOWEST, HIGHEST = -128, 127  # int8
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What a tensor's int8 codes stand for: scale * (code - zero_point)."""
+
+    scale: float  # a float32
+    zero_point: int
+
+    def of(self, values: Values) -> Values:
+        """The codes of real numbers, as float32."""
+        scaled = np.round(values * np.float32(1 / np.float64(self.scale))) + np.float32(self.zero_point)
+        return np.clip(scaled, LOWEST, HIGHEST)
+
+    def real(self, codes: Values) -> Values:
+        return (codes - np.float32(self.zero_point)) * np.float32(self.scale)
+
+
+@dataclass(frozen=True)
+class IntegerLinear:
+    """A Conv1D or Dense on codes, its activation fused.
+
+    Attributes:
+        layer: the geometry; its kernel holds the real numbers that the codes stand for.
+        codes: int8, the shape of the kernel. scales: float32 (filters,) of one code.
+        bias: int32 (filters,), in units of the input's scale times `scales`.
+        activation: none (""), relu or relu6.
+    """
+
+    layer: Conv1D | Dense
+    codes: NDArray[np.int8]
+    scales: NDArray[np.float32]
+    bias: NDArray[np.int32]
+    activation: str
+    output: Codes
+
+
+IntegerLayer = IntegerLinear | Pooling1D | GlobalPooling1D | ZeroPadding1D | Reshape  # all but the first keep the scale
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """The int8 part between two float ones.
+
+    Attributes:
+        before: the float layers in front, which end in what `input` makes codes of.
+        shape: of one dataset where the codes begin.
+    """
+
+    before: tuple[Layer, ...]
+    shape: Shape
+    input: Codes
+    layers: tuple[IntegerLayer, ...]
+
+    @property
+    def output(self) -> Codes:
+        linear = [layer for layer in self.layers if isinstance(layer, IntegerLinear)]
+        return linear[-1].output
+
+
+def quantize(parts: Parts, datasets: Values) -> Trunk:
+    """The int8 part of a network, rounded on datasets.
+
+    Args:
+        parts: of an equalized network.
+        datasets: float32 (datasets, rows, columns); some thousands.
+    """
+    before, inside = _fill_range(parts, datasets)
+    wanted = run(before, datasets[:, np.newaxis])
+    entering = _input_codes(wanted)
+    given = entering.of(wanted)
+    return Trunk(before, parts.shape, entering, round_layers(inside, entering, given, wanted))
+
+
+def round_layers(inside: Sequence[Layer], codes: Codes, given: Values, wanted: Values) -> tuple[IntegerLayer, ...]:
+    """Layers on codes in place of real numbers, one after the other.
+
+    Args:
+        codes: what `given` stand for.
+        given: codes that enter, as float32 (datasets, 1, rows, channels).
+        wanted: real numbers in whose place they are, same shape.
+    """
+    layers: list[IntegerLayer] = []
+    for layer, activation in _steps(tuple(inside)):
+        wanted = run([layer], wanted)
+        if isinstance(layer, Conv1D | Dense):
+            integer = _round(layer, activation, codes, given, wanted)
+            given = compute(integer, codes, given)
+            wanted = run([Activation(activation)], wanted) if activation else wanted
+            codes = integer.output
+            layers.append(integer)
+        else:
+            assert isinstance(layer, Pooling1D | GlobalPooling1D | ZeroPadding1D | Reshape)
+            given = move(layer, given, codes.zero_point)
+            layers.append(layer)
+    return tuple(layers)
+
+
+def compute(integer: IntegerLinear, codes: Codes, given: Values) -> Values:
+    """The codes that a layer gives for codes; a kernel of a runtime may differ by one where a sum lies between two."""
+    whole = replace(integer.layer, kernel=integer.codes.astype(np.float32), bias=np.zeros_like(integer.layer.bias))
+    # Sums of up to 500 products of codes are whole numbers that float32 holds exactly.
+    sums = run([whole], given - np.float32(codes.zero_point)) + integer.bias.astype(np.float32)
+    scaled = sums * (codes.scale * integer.scales.astype(np.float64) / integer.output.scale).astype(np.float32)
+    low, high = code_range(integer)
+    return np.clip(np.round(scaled) + np.float32(integer.output.zero_point), low, high)
+
+
+def code_range(integer: IntegerLinear) -> tuple[int, int]:
+    """Smallest and largest code that a layer gives, its activation applied."""
+    low = integer.output.zero_point if integer.activation else LOWEST
+    high = HIGHEST
+    if integer.activation == "relu6":
+        high = min(HIGHEST, integer.output.zero_point + round(6 / integer.output.scale))
+    return max(low, LOWEST), high
+
+
+def _steps(inside: tuple[Layer, ...]) -> Iterator[tuple[Layer, str]]:
+    """Each layer that is no activation, with the activation behind it."""
+    for layer, following in zip(inside, (*inside[1:], None), strict=True):
+        if not isinstance(layer, Activation):
+            yield layer, following.name if isinstance(following, Activation) else ""
+
+
+def _round(layer: Conv1D | Dense, activation: str, codes: Codes, given: Values, wanted: Values) -> IntegerLinear:
+    inputs, filters = int(np.prod(layer.kernel.shape[:-1])), layer.kernel.shape[-1]
+    moments = Moments.empty(inputs, filters)
+    for begin in range(0, len(given), DATASETS_AT_ONCE):
+        piece = slice(begin, begin + DATASETS_AT_ONCE)
+        windows = _windows(layer, codes.real(given[piece]))
+        moments.add(windows.reshape(-1, inputs), wanted[piece].reshape(-1, filters))
+    rounded = round_weights(layer.kernel.reshape(inputs, filters).astype(np.float64), moments)
+    kernel = rounded.codes.reshape(layer.kernel.shape)
+    output = _output_codes(wanted, activation)
+    bias = np.round(rounded.bias / (codes.scale * rounded.scales.astype(np.float64)))
+    real = (rounded.codes * rounded.scales).astype(np.float32).reshape(layer.kernel.shape)
+    return IntegerLinear(
+        layer=replace(layer, kernel=real, bias=rounded.bias.astype(np.float32)),
+        codes=kernel,
+        scales=rounded.scales,
+        bias=np.clip(bias, -(2**30), 2**30).astype(np.int32),
+        activation=activation,
+        output=output,
+    )
+
+
+def _windows(layer: Conv1D | Dense, values: Values) -> Values:
+    """What each output reads, in the order of the kernel's own axes: (datasets, rows, width * channels)."""
+    if isinstance(layer, Dense):
+        return values
+    width, reach = len(layer.kernel), (len(layer.kernel) - 1) * layer.dilation
+    rows = output_shape(layer, values.shape[2:])[0]
+    before = behind = 0
+    if layer.padding == "causal":
+        before = reach
+    elif layer.padding == "same":
+        missing = max((rows - 1) * layer.strides + reach + 1 - values.shape[2], 0)
+        before, behind = missing // 2, missing - missing // 2
+    padded = np.pad(values[:, 0], ((0, 0), (before, behind), (0, 0)))
+    last = (rows - 1) * layer.strides + 1
+    taps = [padded[:, tap * layer.dilation :][:, : last : layer.strides] for tap in range(width)]
+    return np.concatenate(taps, axis=2)
+
+
+def move(layer: Layer, given: Values, zero_point: int) -> Values:
+    """A layer that only chooses among codes, or puts code 0's number in."""
+    return run([layer], given - np.float32(zero_point)) + np.float32(zero_point)
+
+
+def _fill_range(parts: Parts, datasets: Values) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
+    """Raw columns brought to -1..1 each, where the codes begin with them; the first kernel takes it back."""
+    first = parts.inside[0]
+    if any(isinstance(layer, Conv1D | Dense) for layer in parts.before) or not isinstance(first, Conv1D | Dense):
+        return parts.before, parts.inside
+    values = run(parts.before, datasets[:, np.newaxis])
+    flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
+    low, high = flat.min(axis=0), flat.max(axis=0)
+    centre, half = (low + high) / 2, (high - low) / 2
+    if isinstance(first, Conv1D) and first.padding != "valid":  # rows of zeros must stay zeros
+        centre, half = np.zeros_like(low), np.maximum(np.abs(low), np.abs(high))
+    half = np.where(half > 0, half, 1.0)  # a column that never changes
+    *others, last = parts.before or (None,)
+    if isinstance(last, Normalization) and last.mean.size == last.variance.size == len(half):  # one op less each
+        mean, deviation = last.mean.reshape(-1).astype(np.float64), last.deviation.reshape(-1)
+        merged = _normalization(mean + centre * deviation, deviation * half)
+        centre, half = (merged.mean - mean) / deviation, merged.deviation / deviation  # as float32 holds them
+        before = (*others, merged)
+    else:
+        added = _normalization(centre, half)
+        centre, half = added.mean.astype(np.float64), added.deviation
+        before = (*parts.before, added)
+    kernel = first.kernel * half[:, np.newaxis]
+    moved = np.tensordot(first.kernel.astype(np.float64), centre, axes=([-2], [0]))
+    bias = first.bias + moved.reshape(-1, len(first.bias)).sum(axis=0)
+    changed = replace(first, kernel=kernel.astype(np.float32), bias=bias.astype(np.float32))
+    return before, (changed, *parts.inside[1:])
+
+
+def _normalization(mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> Normalization:
+    return Normalization(mean.astype(np.float32), (deviation**2).astype(np.float32), 0.0)
+
+
+def _input_codes(values: Values) -> Codes:
+    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+    return _between(low, high)
+
+
+def _output_codes(wanted: Values, activation: str) -> Codes:
+    low, high = float(wanted.min()), float(wanted.max())
+    if activation:
+        low = 0.0
+    if activation == "relu6":
+        high = min(high, 6.0)
+    return _between(min(low, 0.0), max(high, 0.0))
+
+
+def _between(low: float, high: float) -> Codes:
+    """Codes for low..high, which holds 0."""
+    scale = float(np.float32((high - low) / (HIGHEST - LOWEST))) or 1.0
+    return Codes(scale, int(np.clip(np.round(LOWEST - low / scale), LOWEST, HIGHEST)))
