@@ -112,10 +112,10 @@ def read_manifest(directory: Path) -> Manifest:
     """
     path = directory / MANIFEST
     if not path.is_file():
-        raise ModelError(
         if directory.is_file():
             raise ModelError(f"{directory}: a file, not a model directory. Name its folder: --model {directory.parent}")
         near = next((f" There is one in {found.parent}." for found in _models_near(directory)), "")
+        raise ModelError(
             f"{directory}: no model here ({MANIFEST} not found).{near} "
             "Train one with `toolkit train`, or name its folder with --model or $TOOLKIT_MODEL."
         )
@@ -135,7 +135,6 @@ def read_manifest(directory: Path) -> Manifest:
         ) from error
 
 
-def write_manifest(directory: Path, manifest: Manifest) -> None:
 def _models_near(directory: Path) -> Iterator[Path]:
     """Manifests below the folder, or where it would be: of somebody who named the one above, or forgot --model."""
     folder = directory if directory.is_dir() else directory.parent
@@ -143,6 +142,7 @@ def _models_near(directory: Path) -> Iterator[Path]:
         yield from sorted(folder.glob(pattern))
 
 
+def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Replace the directory's manifest.json, whole or not at all."""
     with appears_whole(directory / MANIFEST) as partial:
         partial.write_text(json.dumps(to_json(manifest), indent=2) + "\n", encoding="utf-8")
