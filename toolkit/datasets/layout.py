@@ -27,6 +27,7 @@ KINDS = {  # of a layout -> how people call it; those of lists depend on `nested
     "float32": "float32 as bytes",
     "float64": "float64 as bytes",
     "npy": ".npy as bytes",
+    "tidy": "one row per observation",
 }
 
 READ_OFF = ("lists", "structs", "struct", "separate")  # layouts whose first dataset tells the shape of all
@@ -43,6 +44,7 @@ class Layout:
         by_column: a flat run that holds one column after the other instead of one observation after the other.
         kind: one of KINDS.
         fields: the fields of structs, or the columns of the table, that are the columns of a dataset.
+        by: of a tidy table, the columns of the id; its datasets are to be grouped before they can be decoded.
     """
 
     column: str
@@ -52,16 +54,19 @@ class Layout:
     by_column: bool = False
     kind: str = "lists"
     fields: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
 
     @property
     def table_columns(self) -> tuple[str, ...]:
         """The columns of the table that have to be read."""
-        return self.fields if self.kind == "separate" else (self.column,)
+        return self.fields if self.kind in ("separate", "tidy") else (self.column,)
 
     def describe(self) -> str:
         """One line for people: `'x', 200 x 2, one list per observation`."""
         order = "column after column" if self.by_column else "observation after observation"
         how = [KINDS[self.kind], "" if self.nested else order]
+        if self.by:
+            how.append(f"grouped by {', '.join(map(repr, self.by))}")
         if self.kind == "lists" and self.nested:
             how = ["one list per observation"]
         if self.kind in ("structs", "struct"):
