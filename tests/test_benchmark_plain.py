@@ -12,20 +12,30 @@ from click.testing import Result
 
 import export.plain as plain
 from export.plain import RECIPES, convert_plainly
+from tests.bad_files import publish_unseen
 from toolkit.benchmark import benchmark
 from toolkit.errors import ModelError
 from toolkit.spec import Spec
 
+SPEC = Spec(24, ("a", "b"), ("c",))
 INT16X8 = next(recipe for recipe in RECIPES if recipe.precision == "int16x8")
 
 
-def test_int16x8_of_a_small_parameter_is_negative_in_every_row(
-    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def alone(exported_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model directory with one file, measured in one round: what is tested is not the machine."""
+    for room in ("run", "rounds"):
+        monkeypatch.setattr(f"toolkit.benchmark.{room}.ROUNDS", 1)
+        monkeypatch.setattr(f"toolkit.benchmark.{room}.STARTS", 1)
+    publish_unseen(exported_copy / "model.float32.onnx", alone=True)
+    return exported_copy
+
+
+def test_int16x8_of_a_small_parameter_is_negative_in_every_row(alone: Path, tmp_path: Path) -> None:
     """The network's third parameter becomes 160 times smaller, .0006 to .004: then the step of int16 is too coarse."""
     import keras
 
-    network = keras.saving.load_model(exported / "model.keras", compile=False)
+    network = keras.saving.load_model(alone / "model.keras", compile=False)
     bias = network.layers[-1].bias
     bias.assign(bias - np.array([0, 0, 5], np.float32))
     network.save(tmp_path / "small.keras")
@@ -33,10 +43,7 @@ def test_int16x8_of_a_small_parameter_is_negative_in_every_row(
     def convert(keras_file: Path, spec: Spec, folder: Path, datasets: Path) -> list[plain.Attempt]:
         return convert_plainly(tmp_path / "small.keras", spec, folder, datasets, [INT16X8])
 
-    for room in ("run", "rounds"):
-        monkeypatch.setattr(f"toolkit.benchmark.{room}.ROUNDS", 1)
-        monkeypatch.setattr(f"toolkit.benchmark.{room}.STARTS", 1)
-    found = benchmark(exported, seconds=0.02, convert_plainly=convert)
+    found = benchmark(alone, seconds=0.02, convert_plainly=convert)
     file = found.files[-1]
     assert file.file == "plain.int16x8.tflite" and file.accuracy is not None
     # Measured: all 200, down to -.004.
@@ -61,9 +68,6 @@ def attempts(tmp_path: Path, spec: Spec) -> dict[str, str]:
     found = convert_plainly(tmp_path / "model.keras", spec, tmp_path, tmp_path / "datasets.npy")
     assert [attempt.recipe for attempt in found] == list(RECIPES)
     return {attempt.recipe.file: attempt.failure for attempt in found}
-
-
-SPEC = Spec(24, ("a", "b"), ("c",))
 
 
 def test_a_recipe_that_crashes_is_one_failure_and_the_others_go_on(
@@ -91,13 +95,10 @@ def test_a_worker_that_never_begins_is_tried_once(tmp_path: Path, monkeypatch: p
 
 
 def test_a_recipe_without_a_file_is_a_row_of_its_own(
-    exported: Path, toolkit_command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    alone: Path, toolkit_command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_instead("for _ in wanted: done('ValueError: this network is not for me')\n", monkeypatch)
-    for room in ("run", "rounds"):
-        monkeypatch.setattr(f"toolkit.benchmark.{room}.ROUNDS", 1)
-        monkeypatch.setattr(f"toolkit.benchmark.{room}.STARTS", 1)
-    result = toolkit_command("benchmark", "--model", exported, "--vs", "--seconds", "0.01")
+    result = toolkit_command("benchmark", "--model", alone, "--vs", "--seconds", "0.01")
     assert result.exit_code == 0, result.output
     assert "plain.int8.tflite: ValueError: this network is not for me" in result.stdout
 
