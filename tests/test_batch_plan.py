@@ -13,7 +13,7 @@ import pytest
 from click.testing import Result
 
 from toolkit.batch import batch_predict
-from toolkit.batch.work import owned
+from toolkit.batch.lock import owned
 
 Command = Callable[..., Result]
 

@@ -20,7 +20,7 @@ import pytest
 from numpy.typing import NDArray
 
 from toolkit.batch import Summary, batch_predict
-from toolkit.batch.work import LOCK_FILE, owned
+from toolkit.batch.lock import LOCK_FILE, owned
 from toolkit.datasets import read_datasets
 from toolkit.errors import OutputError
 from toolkit.files import sha256_of

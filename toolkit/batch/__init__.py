@@ -10,12 +10,17 @@ parts.py     one part and one receipt a shard
 pipeline.py  the local engine: a reader and workers
 assemble.py  parts -> one file, in input order
 paths.py     where a run writes
-work.py      the folder of an unfinished run: its lock, and which run it is of
+storage.py   a folder here or in an object store: what is written there appears whole or not at all
+lock.py      who owns the folder of an unfinished run
+work.py      which run that folder is of
+publish.py   the result appears
+summary.py   what a run says of itself
 prepare.py   what the user names -> a run that could begin
 run.py       all of it
 plan.py      what a run would do, and how long it would take
 """
 
-from toolkit.batch.run import Summary, batch_predict
+from toolkit.batch.run import batch_predict
+from toolkit.batch.summary import Summary
 
 __all__ = ["Summary", "batch_predict"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +11,9 @@ import pyarrow.parquet as pq
 
 from toolkit.batch.parts import Part, Receipt, read_part
 from toolkit.batch.shards import Shard
+from toolkit.batch.storage import Place
 from toolkit.errors import OutputError
+from toolkit.places import open_input
 
 ROW_GROUP_ROWS = 131_072
 ROW_GROUP_BYTES = 64 << 20  # before compression: fewer rows when the other columns are large
@@ -39,21 +40,23 @@ def check_complete(shards: Sequence[Shard], receipts: Sequence[Receipt], rows: i
 
 
 def assemble(
-    folder: Path, parts: Iterable[Part], schema: pa.Schema, path: Path, evidence: Mapping[str, Any] | None = None
+    folder: Place, parts: Iterable[Part], schema: pa.Schema, sink: Any, evidence: Mapping[str, Any] | None = None
 ) -> None:
-    """Write the rows of all parts, in order, into one Parquet file. Its bytes depend on nothing but the rows.
+    """Write the rows of all parts, in order, as one Parquet file. Its bytes depend on nothing but the rows.
 
+    Args:
+        sink: a binary file to write to; it stays open.
     Raises:
         OutputError: a part is gone or damaged.
     """
     flat = pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_dictionary
     repetitive = [field.name for field in schema if any(is_type(field.type) for is_type in flat)]
-    with pq.ParquetWriter(path, schema, use_dictionary=repetitive) as writer:
+    with pq.ParquetWriter(sink, schema, use_dictionary=repetitive) as writer:
         waiting: list[pa.Table] = []
         for part in parts:
             table = read_part(folder, part)
             if table is None or table.num_rows != part.rows:
-                raise OutputError(f"{folder / part.file}: gone or damaged. Run the same command with --resume.")
+                raise OutputError(f"{folder}, {part.file}: gone or damaged. Run the same command with --resume.")
             waiting.append(table)
             full = sum(table.num_rows for table in waiting) >= ROW_GROUP_ROWS
             if full or sum(table.nbytes for table in waiting) >= ROW_GROUP_BYTES:
@@ -65,10 +68,11 @@ def assemble(
             writer.add_key_value_metadata({EVIDENCE_KEY: json.dumps(evidence)})
 
 
-def read_evidence(path: Path) -> dict[str, Any] | None:
+def read_evidence(place: Place) -> dict[str, Any] | None:
     """What `assemble` left in a file; None in a file that it did not write."""
     try:
-        metadata = pq.read_metadata(path).metadata or {}
+        with open_input(str(place)) as file:
+            metadata = pq.read_metadata(file).metadata or {}
         evidence = json.loads(metadata[EVIDENCE_KEY])
         return evidence if isinstance(evidence, dict) else None
     except (OSError, pa.ArrowException, KeyError, ValueError):

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +14,7 @@ from toolkit.batch.checks import FileCheck
 from toolkit.batch.ranges import RangeCount
 from toolkit.batch.shards import Shard
 from toolkit.batch.smallest import Small, Smallest
-from toolkit.files import appears_whole
+from toolkit.batch.storage import Place, open_folder
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,7 @@ class Receipt:
         outside: datasets outside the ranges seen in training.
         checks: one for each exported file that was run.
         smallest: predictions of each parameter; () where nothing was predicted.
+        run: digest of the run's key; the receipt of another run counts for nothing.
     """
 
     shard: int
@@ -47,13 +47,14 @@ class Receipt:
     outside: RangeCount
     checks: tuple[FileCheck, ...]
     smallest: Smallest
+    run: str
 
     @property
     def rows_rejected(self) -> int:
         return self.rejected.rows if self.rejected else 0
 
 
-def write_part(folder: Path, name: str, table: pa.Table) -> Part:
+def write_part(folder: Place, name: str, table: pa.Table) -> Part:
     """Write a table as one part; it is synced before it has its name."""
     sink = pa.BufferOutputStream()
     # One dictionary a part: the IPC format has no place for another one in each batch.
@@ -61,18 +62,14 @@ def write_part(folder: Path, name: str, table: pa.Table) -> Part:
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     content = sink.getvalue()
-    with appears_whole(folder / name) as partial:
-        partial.write_bytes(content)
+    open_folder(folder).write(name, content)
     return Part(name, table.num_rows, hashlib.sha256(content).hexdigest())
 
 
-def read_part(folder: Path, part: Part) -> pa.Table | None:
+def read_part(folder: Place, part: Part) -> pa.Table | None:
     """The rows of a part; None when it is gone or its bytes are not those that were written."""
-    try:
-        content = (folder / part.file).read_bytes()
-    except FileNotFoundError:
-        return None
-    if hashlib.sha256(content).hexdigest() != part.sha256:
+    content = open_folder(folder).read(part.file)
+    if content is None or hashlib.sha256(content).hexdigest() != part.sha256:
         return None
     return pa.ipc.open_file(content).read_all()
 
@@ -89,23 +86,23 @@ def _receipt_name(index: int) -> str:
     return f"{index:06d}.json"
 
 
-def write_receipt(folder: Path, receipt: Receipt, parameters: tuple[str, ...]) -> None:
+def write_receipt(folder: Place, receipt: Receipt, parameters: tuple[str, ...]) -> None:
     """Write the receipt of a shard, after its parts: with it the shard is done."""
     checks = [check.to_json(parameters) for check in receipt.checks]
     content = {**asdict(receipt), "checks": checks}
-    with appears_whole(folder / _receipt_name(receipt.shard)) as partial:
-        partial.write_text(json.dumps(content), encoding="utf-8")
+    open_folder(folder).write(_receipt_name(receipt.shard), json.dumps(content).encode())
 
 
-def read_receipt(folder: Path, shard: Shard) -> Receipt | None:
+def read_receipt(folder: Place, shard: Shard, run: str) -> Receipt | None:
     """The receipt of a shard that is done, its parts whole; None when it has to be done (again)."""
     try:
-        receipt = _from_json(json.loads((folder / _receipt_name(shard.index)).read_text(encoding="utf-8")))
+        receipt = _from_json(json.loads(open_folder(folder).read(_receipt_name(shard.index)) or b""))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     parts = [receipt.predicted, receipt.rejected]
     whole = all(part is None or read_part(folder, part) is not None for part in parts)
-    return receipt if whole and receipt.rows_in == shard.rows else None
+    same = (receipt.run, receipt.shard, receipt.rows_in) == (run, shard.index, shard.rows)
+    return receipt if whole and same else None
 
 
 def _from_json(content: Mapping[str, Any]) -> Receipt:
@@ -119,4 +116,5 @@ def _from_json(content: Mapping[str, Any]) -> Receipt:
         RangeCount(**content["outside"]),
         tuple(FileCheck.from_json(check) for check in content["checks"]),
         tuple(tuple(Small(**each) for each in found) for found in content["smallest"]),
+        content["run"],
     )

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.batch.sources import OUTPUT_ENDING, REJECTED_ENDING, VIOLATION_ENDING, WORK_ENDING
+from toolkit.batch.storage import Place, as_place, beside, folder_of, is_there
 from toolkit.errors import OutputError
+from toolkit.places import is_uri, plain
 
 
-def default_output(given: Sequence[str | Path], names: Sequence[str]) -> Path:
+def default_output(given: Sequence[str | Path], names: Sequence[str]) -> Place:
     """`<input>.predictions.parquet` beside the one file or folder that was given.
 
     Args:
@@ -22,34 +24,36 @@ def default_output(given: Sequence[str | Path], names: Sequence[str]) -> Path:
     """
     if len(given) > 1 or (len(names) > 1 and not os.path.isdir(given[0])):
         raise OutputError("there are several inputs. Name the file for their predictions: --output FILE.parquet")
-    path = Path(given[0]) if os.path.isdir(given[0]) else Path(names[0])
-    return path.with_name(path.name.removesuffix(".parquet") + OUTPUT_ENDING)
+    place = as_place(given[0] if os.path.isdir(plain(given[0])) else names[0])
+    return beside(place, folder_of(place)[1].removesuffix(".parquet") + OUTPUT_ENDING)
 
 
 @dataclass(frozen=True)
 class Paths:
     """All that a run writes: the result, and beside it the folder of what is not finished."""
 
-    output: Path
-    rejected: Path
-    violation: Path
-    work: Path
+    output: Place
+    rejected: Place
+    violation: Place
+    work: Place
 
     @staticmethod
-    def of(output: Path) -> Paths:
-        if not output.parent.is_dir():
+    def of(output: str | Path) -> Paths:
+        output = as_place(output)
+        if isinstance(output, Path) and not output.parent.is_dir():
             raise OutputError(
                 f"{output}: the folder {output.parent} does not exist. Make it, or name another with --output."
             )
-        stem = output.name.removesuffix(".parquet")
-        rejected, violation = (output.with_name(stem + ending) for ending in (REJECTED_ENDING, VIOLATION_ENDING))
-        return Paths(output, rejected, violation, output.with_name(output.name + WORK_ENDING))
+        name = folder_of(output)[1]
+        stem = name.removesuffix(".parquet")
+        rejected, violation = (beside(output, stem + ending) for ending in (REJECTED_ENDING, VIOLATION_ENDING))
+        return Paths(output, rejected, violation, beside(output, name + WORK_ENDING))
 
     def check_not_inputs(self, names: Iterable[str]) -> None:
         """Whether nothing that is read would be written to, even with --overwrite."""
-        written = {os.path.realpath(path): path for path in (self.output, self.rejected, self.violation)}
+        written = {_real(path): path for path in (self.output, self.rejected, self.violation)}
         for name in names:
-            if path := written.get(os.path.realpath(name)):
+            if path := written.get(_real(name)):
                 raise OutputError(
                     f"{path}: is an input, and this run would replace it. Name another output with --output."
                 )
@@ -62,7 +66,12 @@ class Paths:
             unpublished: the run to be finished may have put its rejected rows there already.
         """
         for path in (self.output, self.rejected):
-            if path.is_dir():
+            if isinstance(path, Path) and path.is_dir():
                 raise OutputError(f"{path}: is a folder. Name a file with --output.")
-            if path.exists() and not overwrite and not (unpublished and path == self.rejected):
+            if is_there(path) and not overwrite and not (unpublished and path == self.rejected):
                 raise OutputError(f"{path}: exists. Replace it with --overwrite, or name another output with --output.")
+
+
+def _real(name: Place) -> str:
+    """The same for all names of one file; what is only asked of an object store does not count."""
+    return str(name).partition("?")[0] if is_uri(name) else os.path.realpath(name)

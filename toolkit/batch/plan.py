@@ -15,11 +15,13 @@ import pyarrow.parquet as pq
 
 from toolkit.batch.assemble import read_evidence
 from toolkit.batch.columns import SOURCE_FILE, SOURCE_ROW, output_schema, predicted_names
+from toolkit.batch.lock import owner_of
 from toolkit.batch.pipeline import SHARDS_AHEAD, SHARDS_BEHIND, usable_cores
 from toolkit.batch.prepare import Prepared
 from toolkit.batch.score import Scored, load_engines, score_rows
 from toolkit.batch.shards import Shard, plan_shards, read_shards
-from toolkit.batch.work import owner_of, unfinished_run
+from toolkit.batch.storage import is_there, open_folder
+from toolkit.batch.work import unfinished_run
 from toolkit.errors import OutputError
 
 WARM_UP_ROWS = 64
@@ -143,10 +145,10 @@ def _state(prepared: Prepared, shards: int, resume: bool, overwrite: bool) -> tu
     elif difference:
         state = f"an unfinished run of something else ({difference}); without --resume it is dropped"
     else:
-        done = sum(1 for path in paths.work.iterdir() if re.fullmatch(r"\d+\.json", path.name))
+        done = sum(1 for name in open_folder(paths.work).names() if re.fullmatch(r"\d+\.json", name))
         then = "goes on from there" if resume else "--resume keeps them, without it they are dropped"
         state = f"{done:,} of {shards:,} shards are done; {then}"
-    evidence = read_evidence(paths.output) if resume and paths.output.is_file() else None
+    evidence = read_evidence(paths.output) if resume and is_there(paths.output) else None
     if evidence and evidence.get("run") == prepared.key.digest:
         return "this very run is finished", None, shards
     try:

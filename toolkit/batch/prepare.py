@@ -13,10 +13,8 @@ from toolkit.batch.score import Job
 from toolkit.batch.sources import find_files, open_sources
 from toolkit.batch.work import RunKey, run_key
 from toolkit.errors import ModelError
+from toolkit.estimator import DEFAULT_FILE
 from toolkit.manifest import ModelFile, check_unchanged, find_file, read_manifest
-from toolkit.spec import file_name
-
-DEFAULT_FILE = file_name("tflite", "float32")
 
 
 @dataclass(frozen=True)
@@ -67,18 +65,8 @@ def prepare(
     others = tuple(entry for entry in manifest.files if entry.file != scoring.file and check != "off")
     sources = open_sources(names := find_files(given), manifest.spec, column=column, order=order)
     check_schemas(sources, manifest.spec.parameters)
-    paths = Paths.of(default_output(given, names) if output is None else Path(output))
+    paths = Paths.of(default_output(given, names) if output is None else output)
     paths.check_not_inputs(names)
-    job = Job(
-        sources,
-        manifest.spec,
-        check_unchanged(directory, scoring),
-        tuple(check_unchanged(directory, entry) for entry in others),
-        check,
-        paths.work,
-        manifest.column_ranges,
-        strict_range,
-    )
     ranges = "; ".join(f"{each.minimum:.9g} to {each.maximum:.9g}" for each in manifest.column_ranges)
     options = {
         "--file": scoring.file,
@@ -86,4 +74,16 @@ def prepare(
         "--strict-range": "on" if strict_range else "off",
         "the training ranges": ranges,
     }
-    return Prepared(job, run_key(options, (scoring, *others), sources), paths, scoring)
+    key = run_key(options, (scoring, *others), sources)
+    job = Job(
+        sources,
+        manifest.spec,
+        check_unchanged(directory, scoring),
+        tuple(check_unchanged(directory, entry) for entry in others),
+        check,
+        paths.work,
+        key.digest,
+        manifest.column_ranges,
+        strict_range,
+    )
+    return Prepared(job, key, paths, scoring)

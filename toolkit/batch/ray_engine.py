@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from toolkit.batch.parts import Receipt
@@ -20,6 +21,7 @@ from toolkit.batch.ray_worker import Assignment, Outcome, Worker
 from toolkit.batch.schedule import Positions, Schedule, stretches
 from toolkit.batch.score import Job
 from toolkit.batch.shards import Shard
+from toolkit.batch.storage import open_folder
 from toolkit.batch.work import RUN_FILE, versions
 from toolkit.errors import ClusterError, MissingExtra, reason_of
 
@@ -83,19 +85,27 @@ def _connected(ray: Any, address: str | None, workers: int | None) -> Iterator[N
     local = {"address": "local", "num_cpus": workers or usable_cores(), "object_store_memory": OBJECT_STORE_BYTES}
     if address and address != "auto":
         _check_answers(address)
-    before = signal.getsignal(signal.SIGTERM)
+    options = {"address": address} if address else {**local, "include_dashboard": False}
     try:
         try:
-            options = {"address": address} if address else {**local, "include_dashboard": False}
-            ray.init(**options, log_to_driver=False, logging_level="ERROR")
+            with _own_sigterm():
+                ray.init(**options, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             named = f"the Ray cluster {address}: cannot be used" if address else "Ray cannot be started here"
             raise ClusterError(f"{named} ({reason_of(error)}). {ADVICE}") from error
         yield
     finally:
-        ray.shutdown()
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)  # Ray puts its own
+        with _own_sigterm():
+            ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep what SIGTERM does: Ray puts its own answer, which writes its stack to stderr."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_answers(address: str) -> None:
@@ -276,10 +286,10 @@ class _Run:
 def _assignment(job: Job, shards: Sequence[Shard]) -> Assignment:
     models = {path.name: path.read_bytes() for path in (job.scoring, *job.others)}
     return Assignment(
-        replace(job, folder=job.folder.absolute()),
+        replace(job, folder=job.folder.absolute() if isinstance(job.folder, Path) else job.folder),
         tuple(shards),
         models,
         {name: hashlib.sha256(content).hexdigest() for name, content in models.items()},
         os.getcwd(),
-        (job.folder / RUN_FILE).read_bytes(),
+        open_folder(job.folder).read(RUN_FILE) or b"",
     )

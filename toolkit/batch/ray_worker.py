@@ -20,8 +20,10 @@ from toolkit.batch.parts import Receipt, read_receipt
 from toolkit.batch.score import Job, load_engines, score_rows, write_shard
 from toolkit.batch.shards import Shard, read_shards
 from toolkit.batch.sources import check_unchanged_since
+from toolkit.batch.storage import open_folder
 from toolkit.batch.work import RUN_FILE, versions
 from toolkit.errors import InputError, ModelError, OutputError, ToolkitError
+from toolkit.places import is_uri
 
 SHARDS_BEHIND = 2  # scored and not yet written
 
@@ -111,7 +113,7 @@ class Worker:
             written: Future[Receipt] = Future()
             try:
                 shard = self.assignment.shards[position]
-                receipt = read_receipt(job.folder, shard) if again else None
+                receipt = read_receipt(job.folder, shard, job.run) if again else None
                 if receipt is not None:
                     written.set_result(receipt)
                 else:
@@ -155,7 +157,8 @@ def _portable(error: Exception) -> Exception:
 
 
 def _enter(assignment: Assignment) -> None:
-    relative = [source.name for source in assignment.job.sources if not os.path.isabs(source.name)]
+    names = [source.name for source in assignment.job.sources]
+    relative = [name for name in names if not os.path.isabs(name) and not is_uri(name)]
     if not relative:
         return
     try:
@@ -169,9 +172,8 @@ def _enter(assignment: Assignment) -> None:
 
 def _check_work_folder(assignment: Assignment) -> None:
     """A folder of the same name on the node's own disk would swallow the parts."""
-    path = assignment.job.folder / RUN_FILE
     try:
-        same = path.read_bytes() == assignment.run
+        same = open_folder(assignment.job.folder).read(RUN_FILE) == assignment.run
     except OSError:
         same = False
     if not same:

@@ -17,6 +17,7 @@ from toolkit.batch.ranges import OUTSIDE, RangeCount, counted, outside
 from toolkit.batch.shards import Shard
 from toolkit.batch.smallest import Smallest
 from toolkit.batch.sources import Source
+from toolkit.batch.storage import Place
 from toolkit.datasets import decode, gather
 from toolkit.manifest import Range
 from toolkit.runtime import load
@@ -32,6 +33,7 @@ class Job:
         others: the exported files that are compared with it; none with check 'off'.
         check: 'all', 'sample' or 'off'.
         folder: where parts and receipts go.
+        run: digest of the run's key.
         ranges: of each input column in training; none where nobody knows.
         strict_range: reject datasets outside them, instead of counting them.
     """
@@ -41,7 +43,8 @@ class Job:
     scoring: Path
     others: tuple[Path, ...]
     check: str
-    folder: Path
+    folder: Place
+    run: str
     ranges: tuple[Range, ...] = ()
     strict_range: bool = False
 
@@ -88,6 +91,7 @@ def write_shard(job: Job, scored: Scored) -> Receipt:
         scored.outside,
         scored.checks,
         scored.smallest,
+        job.run,
     )
     write_receipt(job.folder, receipt, job.spec.parameters)
     return receipt

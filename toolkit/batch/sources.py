@@ -12,7 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from toolkit.datasets import Layout, layout_of_file, open_parquet
-from toolkit.errors import InputError
+from toolkit.errors import InputError, did_you_mean
+from toolkit.places import find_uris, is_uri, open_input, plain, size_and_change
 from toolkit.spec import Spec
 
 OUTPUT_ENDING = ".predictions.parquet"
@@ -54,7 +55,10 @@ def find_files(inputs: Iterable[str | Path]) -> list[str]:
         InputError: nothing there, or one file named twice.
     """
     found: list[str] = []
-    for given in [os.fspath(named) for named in inputs]:
+    for given in map(plain, inputs):
+        if is_uri(given):
+            found += _find_objects(given)
+            continue
         if os.path.isfile(given):
             found.append(given)
             continue
@@ -63,19 +67,35 @@ def find_files(inputs: Iterable[str | Path]) -> list[str]:
         elif glob.has_magic(given):
             names = [name for name in glob.glob(given, recursive=True) if os.path.isfile(name) and _is_input(name)]
         else:
-            raise InputError(f"{given}: no such file or folder.")
+            beside = glob.glob(os.path.join(glob.escape(os.path.dirname(given)), "*"))
+            raise InputError(f"{given}: no such file or folder.{did_you_mean(given, beside)}")
         if not names:
             raise InputError(f"{given}: no Parquet file here (*.parquet; what batch-predict wrote does not count).")
         found += sorted(names)
     known: dict[str, str] = {}
     for name in found:
-        real = os.path.realpath(name)
+        real = name if is_uri(name) else os.path.realpath(name)
         if real in known:
             raise InputError(
                 f"{name}: named twice (also as {known[real]}). Leave one out: its rows would be scored twice."
             )
         known[real] = name
     return found
+
+
+def _find_objects(uri: str) -> list[str]:
+    there = find_uris(uri)
+    if there is None:
+        raise InputError(f"{uri}: no such object or folder.")
+    if there == [uri]:
+        return there
+    # Hidden counts below the folder named, as for paths.
+    folder = uri.partition("?")[0].partition("*")[0].rpartition("/")[0]
+    heads = {name: name.partition("?")[0] for name in there}
+    names = [name for name, head in heads.items() if head.endswith(".parquet") and _is_input(head.removeprefix(folder))]
+    if not names:
+        raise InputError(f"{uri}: no Parquet file here (*.parquet; what batch-predict wrote does not count).")
+    return names
 
 
 def _files_below(folder: str) -> Iterator[str]:
@@ -113,10 +133,7 @@ def open_sources(names: Sequence[str], spec: Spec, *, column: str | None, order:
             schema, metadata = opened.schema_arrow, opened.metadata
             row_groups = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
         layout = layout_of_file(name, rows=spec.rows, columns=spec.columns, column=column, order=order)
-        status = os.stat(name)
-        sources.append(
-            Source(name, status.st_size, status.st_mtime_ns, _footer_sha256(name), row_groups, schema, layout)
-        )
+        sources.append(Source(name, *size_and_change(name), _footer_sha256(name), row_groups, schema, layout))
     return tuple(sources)
 
 
@@ -127,17 +144,17 @@ def check_unchanged_since(source: Source) -> None:
         InputError: it is gone, or its size or time of change differ.
     """
     try:
-        status = os.stat(source.name)
+        now = size_and_change(source.name)
     except OSError as error:
         raise InputError(
             f"{source.name}: gone while it was being scored. Put it back and finish with --resume."
         ) from error
-    if (status.st_size, status.st_mtime_ns) != (source.bytes, source.modified_ns):
+    if now != (source.bytes, source.modified_ns):
         raise InputError(f"{source.name}: changed while it was being scored. Score it again, without --resume.")
 
 
 def _footer_sha256(name: str) -> str:
-    with open(name, "rb") as file:
+    with open_input(name) as file:
         file.seek(-FOOTER_TAIL_BYTES, os.SEEK_END)
         length = int.from_bytes(file.read(4), "little")
         file.seek(-FOOTER_TAIL_BYTES - length, os.SEEK_END)

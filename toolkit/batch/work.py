@@ -1,27 +1,21 @@
-"""The work folder beside the output: who owns it, and which run its parts belong to."""
+"""The work folder beside the output: which run its parts belong to."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from toolkit import __version__
+from toolkit.batch.lock import LOCK_FILE
 from toolkit.batch.sources import Source
-from toolkit.errors import OutputError
-from toolkit.files import appears_whole
+from toolkit.batch.storage import Place, open_folder
 from toolkit.manifest import ModelFile
 
 RUN_FILE = "run.json"
-LOCK_FILE = "lock"
 PACKAGES = ("pyarrow", "numpy", "ai-edge-litert", "onnxruntime")  # whose versions decide about bytes, beside ours
 
 
@@ -100,73 +94,10 @@ def run_key(options: Mapping[str, str], models: tuple[ModelFile, ...], sources: 
     return RunKey(options, {model.file: model.sha256 for model in models}, inputs, versions())
 
 
-@contextmanager
-def owned(folder: Path) -> Iterator[None]:
-    """Make the work folder and own it; the system lets go of it however the process ends. Left empty, it is removed.
-
-    Raises:
-        OutputError: another process owns it.
-    """
-    while True:
-        folder.mkdir(exist_ok=True)
-        try:
-            descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError:  # its owner has just finished and removed it
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = _named_owner(descriptor)
-            os.close(descriptor)
-            raise OutputError(
-                f"{folder}: another batch-predict (process {owner}) is writing this output. Wait for it, or name "
-                "another with --output."
-            ) from error
-        if _is_same_file(descriptor, folder / LOCK_FILE):
-            break
-        os.close(descriptor)
-    try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        if folder.is_dir() and os.listdir(folder) == [LOCK_FILE]:
-            shutil.rmtree(folder)
-        os.close(descriptor)
-
-
-def owner_of(folder: Path) -> str | None:
-    """The process that owns the work folder now, as it says itself; None when nobody does. Changes nothing."""
-    try:
-        descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return _named_owner(descriptor)
-    else:
-        return None
-    finally:
-        os.close(descriptor)
-
-
-def _named_owner(descriptor: int) -> str:
-    return os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
-
-
-def _is_same_file(descriptor: int, path: Path) -> bool:
-    """Whether the lock taken is still the one that others would find: its owner may have removed it meanwhile."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-def unfinished_run(folder: Path) -> dict[str, Any] | None:
+def unfinished_run(place: Place) -> dict[str, Any] | None:
     """The key of the run whose parts are in the folder; None when there are none to go on from."""
     try:
-        content = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        content = json.loads(open_folder(place).read(RUN_FILE) or b"")
     except (OSError, ValueError):
         return None
     return (
@@ -174,26 +105,27 @@ def unfinished_run(folder: Path) -> dict[str, Any] | None:
     )
 
 
-def begin(folder: Path, key: RunKey) -> None:
+def begin(place: Place, key: RunKey) -> None:
     """Empty the folder and note which run it is for from now on."""
-    clear(folder)
-    with appears_whole(folder / RUN_FILE) as partial:
-        partial.write_text(json.dumps(key.to_json(), indent=2) + "\n", encoding="utf-8")
+    clear(place)
+    open_folder(place).write(RUN_FILE, (json.dumps(key.to_json(), indent=2) + "\n").encode())
 
 
-def clear(folder: Path) -> None:
+def clear(place: Place) -> None:
     """Remove everything but the lock. run.json goes first: parts without it belong to no run."""
-    (folder / RUN_FILE).unlink(missing_ok=True)
-    for name in os.listdir(folder):
+    folder = open_folder(place)
+    folder.remove(RUN_FILE)
+    for name in folder.names():
         if name != LOCK_FILE:
-            (folder / name).unlink()
+            folder.remove(name)
 
 
-def clear_partial(folder: Path) -> None:
+def clear_partial(place: Place) -> None:
     """Remove what a killed process had not finished writing."""
-    for name in os.listdir(folder):
+    folder = open_folder(place)
+    for name in folder.names():
         if name.endswith(".partial"):
-            (folder / name).unlink()
+            folder.remove(name)
 
 
 def versions() -> dict[str, str]:

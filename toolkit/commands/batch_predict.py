@@ -9,7 +9,7 @@ import click
 
 from toolkit.completion import complete_exported_file, complete_path
 from toolkit.errors import printable
-from toolkit.options import column_option, examples, json_option, model_option, order_option, path, quiet_option
+from toolkit.options import column_option, examples, json_option, model_option, order_option, quiet_option
 
 REJECTED = 3  # exit code: finished, but rows were rejected
 
@@ -32,7 +32,12 @@ REJECTED = 3  # exit code: finished, but rows were rejected
     shell_complete=complete_exported_file,
     help="Exported file that scores; model.float32.tflite by default.",
 )
-@click.option("--output", type=path, help="Output file; <input>.predictions.parquet by default.")
+@click.option(
+    "--output",
+    metavar="FILE",
+    shell_complete=complete_path,
+    help="Output file; <input>.predictions.parquet by default.",
+)
 @column_option
 @order_option
 @click.option(
@@ -60,7 +65,7 @@ REJECTED = 3  # exit code: finished, but rows were rejected
 def batch_predict_command(
     inputs: tuple[str, ...],
     model: Path,
-    output: Path | None,
+    output: str | None,
     scoring_file: str | None,
     check: str,
     column: str | None,

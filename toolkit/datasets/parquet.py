@@ -15,6 +15,7 @@ from toolkit.datasets.layout import Layout, find_layout, read_column_names
 from toolkit.datasets.numbers import plain
 from toolkit.datasets.values import decode, gather
 from toolkit.errors import InputError
+from toolkit.places import is_uri, open_input
 
 if TYPE_CHECKING:
     from toolkit.spec import FloatArray, Spec
@@ -35,7 +36,8 @@ def open_parquet(path: Path | str) -> Iterator[pq.ParquetFile]:
         InputError: not there, or not Parquet.
     """
     try:
-        source = pq.ParquetFile(path, pre_buffer=PRE_BUFFER, buffer_size=BUFFER_BYTES)
+        opened = open_input(str(path)) if is_uri(path) else path
+        source = pq.ParquetFile(opened, pre_buffer=PRE_BUFFER, buffer_size=BUFFER_BYTES)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file.") from error
     except (OSError, pa.ArrowException) as error:
