@@ -65,10 +65,10 @@ def check(folder: Path, tables: list[pa.Table], tidy: Tidy = TIDY, **options: An
     assert [(row[SOURCE_FILE], row[SOURCE_ROW]) for row in rows] == [(g["file"], g["row"]) for g in expected]
     assert [row[COUNT] for row in rows] == [len(group["values"]) for group in expected]
     assert [row[REASON] for row in rows] == [group["reason"] for group in expected]
-    for row, group in zip(rows, expected, strict=True):
-        if group["reason"] is None:
+    for row, wanted in zip(rows, expected, strict=True):
+        if wanted["reason"] is None:
             with np.errstate(over="ignore"):
-                np.testing.assert_array_equal(np.float32(row[DATASET]), np.array(group["values"], float).astype("f4"))
+                np.testing.assert_array_equal(np.float32(row[DATASET]), np.array(wanted["values"], float).astype("f4"))
     return found
 
 

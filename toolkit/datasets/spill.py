@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from toolkit.datasets.groups import DATASET, FIRST_ROW, Tidy, group, group_runs
 from toolkit.datasets.ids import codes_of, hashes_of
@@ -32,15 +34,17 @@ def group_spilled(
     limit = memory_bytes // WORKING_COPIES
     waiting: list[pa.Table] = []
     source = iter(tables)
+    held = 0
     for table in source:
         waiting.append(table)
-        if sum(each.nbytes for each in waiting) > limit:
+        held += table.nbytes
+        if held > limit:
             break
     else:
         yield from _sorted([group(pa.concat_tables(waiting), tidy)] if waiting else [])
         return
     seen = sum(map(len, waiting))
-    expected = sum(each.nbytes for each in waiting) * total_rows // seen
+    expected = held * total_rows // seen
     spill = _Spill(tidy, folder, limit)
     parts = spill.spread(_chained(waiting, source), "0", expected, salt=0)
     runs = [run for part in parts for run in spill.runs(part, salt=1)]
@@ -64,7 +68,7 @@ class _Spill:
         paths = [self.folder / f"spill-{name}-{index}.partial" for index in range(count)]
         with ExitStack() as opened:
             writers: dict[int, pa.ipc.RecordBatchStreamWriter] = {}
-            for table in _regrouped(tables, self.limit):
+            for table in regrouped(tables, self.limit):
                 part = (hashes_of(self._ids(table), salt) % np.uint64(count)).astype(np.int64)
                 order = np.argsort(part, kind="stable")
                 ends = np.searchsorted(part[order], np.arange(count), side="right")
@@ -132,25 +136,43 @@ class _Spill:
     def _merged_once(self, runs: list[Path]) -> Iterator[pa.Table]:
         with ExitStack() as opened:
             rests = [opened.enter_context(closing(_batches_of(run))) for run in runs]
-            heads = [(head, rest) for rest in rests if (head := next(rest, None)) is not None]
+            heads = [_Head(head, _keys(head), rest) for rest in rests if (head := next(rest, None)) is not None]
             while heads:
                 # What comes before the end of every head comes before all that is still in the files.
-                bound = min(int(_keys(head)[-1]) for head, _ in heads)
-                taken, left = [], []
-                for head, rest in heads:
-                    cut = int(np.searchsorted(_keys(head), bound, side="right"))
-                    taken.append(head.slice(0, cut))
-                    following = head.slice(cut) if cut < len(head) else next(rest, None)
-                    if following is not None:
-                        left.append((following, rest))
-                heads = left
+                bound = min(head.keys[-1] for head in heads)
+                taken = [piece for head in heads if len(piece := head.take(bound))]
+                heads = [head for head in heads if len(head.keys)]
                 yield from _sorted(taken)
         for run in runs:
             run.unlink()
 
 
-def _keys(groups: pa.Table) -> np.ndarray:
-    return numbers_of(groups.column(FIRST_ROW).combine_chunks())
+@dataclass
+class _Head:
+    """The next groups of one run."""
+
+    groups: pa.Table
+    keys: NDArray[np.int64]
+    rest: Iterator[pa.Table]
+    begin: int = 0
+
+    def take(self, bound: int) -> pa.Table:
+        """Those up to `bound`; the last of them brings in the following ones."""
+        cut = int(np.searchsorted(self.keys, bound, side="right"))
+        if cut == 0:
+            return _NOTHING
+        taken = self.groups.slice(self.begin, cut)
+        self.keys, self.begin = self.keys[cut:], self.begin + cut
+        if not len(self.keys) and (following := next(self.rest, None)) is not None:
+            self.groups, self.keys, self.begin = following, _keys(following), 0
+        return taken
+
+
+_NOTHING = pa.table({})
+
+
+def _keys(groups: pa.Table) -> NDArray[np.int64]:
+    return np.asarray(numbers_of(groups.column(FIRST_ROW).combine_chunks()))
 
 
 def _sorted(tables: list[pa.Table]) -> Iterator[pa.Table]:
@@ -161,7 +183,7 @@ def _sorted(tables: list[pa.Table]) -> Iterator[pa.Table]:
         yield table if (np.diff(keys) > 0).all() else table.take(pa.array(np.argsort(keys)))
 
 
-def _regrouped(tables: Iterable[pa.Table], bytes: int) -> Iterator[pa.Table]:
+def regrouped(tables: Iterable[pa.Table], bytes: int) -> Iterator[pa.Table]:
     """The same rows in tables of about `bytes`: few large pieces a file are faster than many small ones."""
     waiting: list[pa.Table] = []
     held = 0

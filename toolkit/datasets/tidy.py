@@ -14,7 +14,7 @@ from toolkit.datasets.groups import COUNT, DATASET, FIRST_ROW, REASON, Tidy, gro
 from toolkit.datasets.ids import Hashes, codes_of, hashes_of, is_id, plain_id
 from toolkit.datasets.numbers import is_number, numbers_of
 from toolkit.datasets.parquet import iter_batches, open_parquet
-from toolkit.datasets.spill import group_spilled
+from toolkit.datasets.spill import group_spilled, regrouped
 from toolkit.errors import InputError
 from toolkit.files import appears_whole
 
@@ -70,7 +70,7 @@ def group_files(names: Sequence[str], tidy: Tidy, path: Path, memory_bytes: int 
     with appears_whole(path) as partial:
         writer = None
         try:
-            for table in _large(_located(groups, names, begins)):
+            for table in regrouped(_located(groups, names, begins), ROW_GROUP_BYTES):
                 counted += int(numbers_of(table.column(COUNT).combine_chunks()).sum())
                 if writer is None:
                     writer = _new_file(partial, table.schema)
@@ -125,17 +125,6 @@ def _located(
         table = table.append_column(pa.field(SOURCE_FILE, pa.string(), nullable=False), files.take(pa.array(file)))
         origin = pa.array(row - np.asarray(begins)[file], pa.int64())
         yield table.append_column(pa.field(SOURCE_ROW, pa.int64(), nullable=False), origin)
-
-
-def _large(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    waiting: list[pa.Table] = []
-    for table in tables:
-        waiting.append(table)
-        if sum(each.nbytes for each in waiting) > ROW_GROUP_BYTES:
-            yield pa.concat_tables(waiting)
-            waiting = []
-    if waiting:
-        yield pa.concat_tables(waiting)
 
 
 def _no_groups(name: str, tidy: Tidy) -> pa.Table:
