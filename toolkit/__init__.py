@@ -1,7 +1,7 @@
 """Train, export, verify and score Conv1D estimators of strictly positive parameters.
 
     toolkit.train(["datasets.parquet"], ["v", "a", "t0"])       a model directory
-    toolkit.load("model/model.float32.tflite")(datasets)        estimates of an array
+    toolkit.load("model")(datasets)                             estimates of an array
     toolkit.verify("model")                                     the evidence for every exported file
     toolkit.batch_predict(["input.parquet"])                    a Parquet file of estimates
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from toolkit.batch import batch_predict
-    from toolkit.runtime import load
+    from toolkit.estimator import load
     from toolkit.training import train
     from toolkit.verification import verify
 
@@ -24,7 +24,7 @@ __all__ = ["batch_predict", "load", "train", "verify"]
 # No room is named like a verb: importing toolkit.train would put the module where the function belongs.
 _ROOMS = {
     "train": "toolkit.training",
-    "load": "toolkit.runtime",
+    "load": "toolkit.estimator",
     "verify": "toolkit.verification",
     "batch_predict": "toolkit.batch",
 }

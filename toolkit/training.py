@@ -84,6 +84,7 @@ def train(
         output: the model directory to write; it must not hold a model yet.
         validation: a file to validate on; without it a share of `datasets` is held out.
         column: name of the column of datasets, where the files leave a choice.
+        settings: epochs, batch size, seed, and whether the order of rows in a dataset carries anything.
         start_from: a network whose layers and weights to begin with, in place of a fresh one of the usual layers. If it
             ends in softplus and no epoch makes it better, it is kept as it was.
         calibration_count: how many of the held-out datasets go into the model directory.

@@ -207,6 +207,7 @@ def verify(
     Args:
         model: the model directory.
         datasets: Parquet files whose estimates are looked at; the model's calibration set by default.
+        column: the column of the datasets, where several could be.
         gates: largest relative error that passes, by precision and statistic (median, p99, max).
     Raises:
         ModelError: no model, no exported file, or weights.npz or adversarial.npz that are not of this network.

@@ -50,8 +50,17 @@ def batch_predict(
     of their own. Both appear whole, when every row is accounted for, or not at all. The bytes depend on the inputs (as
     named), the model and the options, not on `workers`, `output` or how often the run was interrupted.
 
+        >>> summary = toolkit.batch_predict("response_times.parquet", model="samples/model", output="estimates.parquet")
+        >>> summary.rows_in, summary.rows_predicted, summary.rows_rejected
+        (34, 34, 0)
+        >>> summary.smallest["t0"][0]["source_row"]  # of the least estimate of t0
+        17
+
+    Several runs may go on at once, in threads or processes, as long as each has an output of its own.
+
     Args:
         inputs: files, folders and globs.
+        model: the model directory; $TOOLKIT_MODEL is the command's alone.
         output: `<input>.predictions.parquet` by default; has to be named when there are several inputs.
         file: the exported file that scores, model.float32.tflite by default.
         check: 'all' runs every exported file on every row, 'sample' on one in a hundred and on those with the smallest
@@ -67,6 +76,8 @@ def batch_predict(
         overwrite: replace a finished output.
         report: told of rows done, rows in all and rows rejected so far, after each shard.
         say: told, once and before the first row is read, where the datasets are and how they lie.
+    Returns:
+        What was done, the checks' findings included; `to_json()` of it is what the command prints with --json.
     Raises:
         InputError: files that cannot be read or do not fit the model.
         ModelError: a model that is absent or changed.
