@@ -34,7 +34,7 @@ def to_tflite(function: Any, precision: str) -> bytes:
     _name_tensors(model)
     if precision == "float16":
         _halve_weights(model)
-    return _write(model)
+    return write_model(model)
 
 
 def _read(content: bytes) -> Any:
@@ -43,7 +43,7 @@ def _read(content: bytes) -> Any:
     return schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
 
 
-def _write(model: Any) -> bytes:
+def write_model(model: Any) -> bytes:
     import flatbuffers
 
     class Builder(flatbuffers.Builder):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from export.adversarial import ADVERSARIAL_FILE, save_adversarial
 from export.graph import build_function
+from export.integer import to_integer
 from export.keras_file import read_network
 from export.limit import input_limit
 from export.network import Network, Normalization
@@ -62,9 +63,12 @@ def _convert(request: dict[str, Any]) -> list[dict[str, Any]]:
         path = directory / file_name(format, precision)
         stage.write_text(f"writing {path.name} ({format}, {precision})", encoding="utf-8")
         with _about(path):
-            content = to_tflite(function, precision) if format == "tflite" else to_onnx(function, precision)
+            facts: dict[str, Any] = {"input_limit": limit}
+            if precision == "integer":
+                content, facts = to_integer(network, spec.parameters, real)
+            else:
+                content = to_tflite(function, precision) if format == "tflite" else to_onnx(function, precision)
         path.write_bytes(content)
-        facts = {"input_limit": limit}
         converted.append({"path": str(path), "format": format, "precision": precision, "facts": facts})
     return converted
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.heads import write_head, write_plain_softplus
+from toolkit.integer import Host, host_of
+from toolkit.metadata import read_metadata
 from toolkit.runtime import KERNELS, load
 from toolkit.spec import SMALLEST_NORMAL_FLOAT32
 
@@ -41,6 +43,7 @@ Curve = tuple[Stretch, ...]  # from the smallest logit to the largest
 
 def measure_head(path: Path, parameters: int) -> dict[str, Curve]:
     """What the last step of an exported file gives, by kernel set; where parameters differ, the worst of them counts.
+    Of an integer-only file the last step is its host's: a logit becomes the nearest code of an output that reaches it.
 
     To be run in a child process, as whatever loads a model file is.
 
@@ -48,6 +51,10 @@ def measure_head(path: Path, parameters: int) -> dict[str, Curve]:
         ModelError: the file has no last step of its own, or it cannot be run.
         InputError: the file gives another number of estimates.
     """
+    host = host_of(path, read_metadata(path))
+    if host is not None:
+        logits = logits_to_try()
+        return dict.fromkeys(KERNELS[path.suffix], stretches(logits, _through_codes(host, logits)))
     with tempfile.TemporaryDirectory() as folder:
         return _measure(write_head(path, Path(folder)), parameters)
 
@@ -62,6 +69,21 @@ def _measure(head: Path, parameters: int) -> dict[str, Curve]:
     logits = logits_to_try()
     datasets = np.repeat(logits, parameters).reshape(-1, 1, parameters)
     return {kernels: stretches(logits, load(head, kernels=kernels)(datasets)) for kernels in KERNELS[head.suffix]}
+
+
+def _through_codes(host: Host, logits: FloatArray) -> FloatArray:
+    """float32 (logits, 1): the worst estimate of the outputs that reach a logit; where none does, the best of all."""
+    z, rows = logits.astype(np.float64)[:, np.newaxis], host.logits().astype(np.float64)
+    scales = np.array([output.scale for output in host.outputs])
+    codes = np.clip(np.rint((z - rows[0]) / scales), 0, len(rows) - 1).astype(np.int64)
+    estimates = np.take_along_axis(host.table(), codes, axis=0)
+    reaches = (z >= rows[0] - scales / 2) & (z <= rows[-1] + scales / 2)
+    truth = np.logaddexp(0.0, z)
+    with np.errstate(all="ignore"):  # the truth is 0 below -745
+        off = np.abs(estimates - truth) / truth
+    worst, best = np.where(reaches, off, -1.0).argmax(axis=1), off.argmin(axis=1)
+    chosen = np.where(reaches.any(axis=1), worst, best)
+    return np.take_along_axis(estimates, chosen[:, np.newaxis], axis=1)
 
 
 def logits_to_try() -> FloatArray:

@@ -108,7 +108,8 @@ class Host:
         return softplus(self.logits())
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        columns, outputs = ([asdict(each) for each in numbers] for numbers in (self.columns, self.outputs))
+        return {"columns": columns, "outputs": outputs, "arena_bytes": self.arena_bytes}
 
 
 def _count(values: FloatArray, column: Column) -> NDArray[np.int32]:

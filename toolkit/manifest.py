@@ -59,6 +59,7 @@ class ModelFile:
     sha256: str
     lower_bound: dict[str, float]
     relative_error: dict[str, RelativeError]
+    integer: dict[str, Any] | None = None  # of an integer-only file, its host side: see toolkit/integer.py
 
 
 @dataclass(frozen=True)
@@ -189,9 +190,16 @@ def to_json(manifest: Manifest) -> dict[str, Any]:
         },
         "parameters": [asdict(parameter) for parameter in manifest.parameters],
         "training": asdict(manifest.training),
-        "files": [asdict(file) for file in manifest.files],
+        "files": [_file_to_json(file) for file in manifest.files],
         "versions": manifest.versions,
     }
+
+
+def _file_to_json(file: ModelFile) -> dict[str, Any]:
+    content = asdict(file)
+    if file.integer is None:
+        del content["integer"]
+    return content
 
 
 def _from_json(content: dict[str, Any]) -> Manifest:

@@ -11,6 +11,7 @@ import numpy as np
 
 from toolkit.errors import ExportError
 from toolkit.files import sha256_of, sync
+from toolkit.integer import host_of
 from toolkit.manifest import (
     ADVERSARIAL_FILE,
     CALIBRATION_FILE,
@@ -22,7 +23,7 @@ from toolkit.manifest import (
     write_manifest,
 )
 from toolkit.metadata import write_metadata
-from toolkit.spec import FORMATS, Spec
+from toolkit.spec import Spec, combinations
 from toolkit.verification import Judge, Verdict, datasets_to_compare_on
 
 
@@ -57,7 +58,7 @@ def publish(
 
     Args:
         directory: the model directory.
-        formats, precisions: every combination is exported.
+        formats, precisions: every combination that there is is exported.
         convert: the exporter. It is handed in because a judge does not import the one it judges.
         calibration: datasets to judge parity on, and to make adversarial ones from; the model directory's own by
             default.
@@ -71,7 +72,9 @@ def publish(
     if not keras_file.is_file():
         raise ExportError(f"{keras_file}: not there. Train the network again with `toolkit train`.")
     datasets = datasets_to_compare_on(manifest.spec, [calibration or directory / CALIBRATION_FILE])
-    wanted = [(format, precision) for format in FORMATS if format in formats for precision in precisions]
+    wanted = combinations(formats, precisions)
+    if not wanted:
+        raise ExportError(f"there are no {' or '.join(precisions)} files of {' or '.join(formats)}. Take tflite.")
     published, refused = [], []
     with tempfile.TemporaryDirectory(dir=directory, prefix=".export-") as folder:
         staging = Path(folder)
@@ -103,6 +106,7 @@ def _publish_one(directory: Path, manifest: Manifest, file: Converted, verdict: 
         "relative_error": {name: vars(error) for name, error in verdict.relative_error.items()},
     }
     write_metadata(file.path, facts)
+    host = host_of(file.path, facts)
     entry = ModelFile(
         file=file.path.name,
         format=file.format,
@@ -111,6 +115,7 @@ def _publish_one(directory: Path, manifest: Manifest, file: Converted, verdict: 
         sha256=sha256_of(file.path),
         lower_bound=verdict.lower_bound,
         relative_error=verdict.relative_error,
+        integer=host.to_json() if host else None,
     )
     manifest = manifest.with_file(entry)
     sync(file.path)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     Predict = Callable[[FloatArray], FloatArray]  # float32 (datasets, rows, columns) -> float32 (datasets, parameters)
 
 FORMATS = ("tflite", "onnx")
-PRECISIONS = ("float32", "float16")
+PRECISIONS = ("float32", "float16", "integer")
+NOT_MADE = (("onnx", "integer"),)  # its consumers read TFLite
 
 # The names inside every exported file.
 INPUT_NAME = "datasets"
@@ -54,6 +55,12 @@ class Spec:
     def to_json(self) -> dict[str, Any]:
         """The form that manifest.json and the metadata of exported files hold."""
         return {"input": {"rows": self.rows, "columns": list(self.columns)}, "parameters": list(self.parameters)}
+
+
+def combinations(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
+    """The (format, precision) of every file that there is of these, formats first."""
+    pairs = [(format, precision) for format in FORMATS if format in formats for precision in precisions]
+    return [pair for pair in pairs if pair not in NOT_MADE]
 
 
 def file_name(format: str, precision: str) -> str:

@@ -34,6 +34,10 @@ def export_command(
     model: Path, formats: tuple[str, ...], precisions: tuple[str, ...], calibration: Path | None, quiet: bool
 ) -> None:
     """Convert the trained network, and publish only files that prove positive and are accurate."""
+    if "onnx" in formats and "integer" in precisions:
+        raise click.UsageError(
+            "integer files are TFLite only, for microcontrollers: --format tflite --precision integer"
+        )
     from export import convert
     from toolkit.publish import publish
     from toolkit.tables import print_files
