@@ -61,7 +61,9 @@ def test_readme_shell_commands_run_as_they_stand(workshop: Path) -> None:
     assert (workshop / "predictions.parquet").is_file()
 
 
-def test_readme_python_runs_as_it_stands(workshop: Path, small_datasets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readme_python_runs_as_it_stands(
+    workshop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from toolkit.datasets import read_datasets
     from toolkit.manifest import read_manifest
     from toolkit.simulate import simulate
@@ -73,6 +75,8 @@ def test_readme_python_runs_as_it_stands(workshop: Path, small_datasets: Path, m
     names: dict[str, object] = {"datasets": datasets}
     exec(block, names)
     assert names["estimates"].shape == (300, 3)  # type: ignore[attr-defined]
+    shown = capsys.readouterr().out
+    assert "('v', 'a', 't0')" in shown and "34 rows; the least t0 is 0.1743, in row 17" in shown
     assert names["summary"].rows_predicted == 34  # type: ignore[attr-defined]
     assert names["verification"].passed  # type: ignore[attr-defined]
     assert Path("model/manifest.json").is_file()
