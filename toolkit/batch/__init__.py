@@ -9,6 +9,8 @@ smallest.py  the smallest predictions and their rows
 parts.py     one part and one receipt a shard
 pipeline.py  the local engine: a reader and workers
 assemble.py  parts -> one file, in input order
+tidy.py      tidy tables: grouped before, and the rows of rejected groups found again
+origins.py   where their groups come from
 paths.py     where a run writes
 storage.py   a folder here or in an object store: what is written there appears whole or not at all
 lock.py      who owns the folder of an unfinished run

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from toolkit.batch.sources import Source
+from toolkit.datasets.tidy import COUNT, DATASET
 from toolkit.errors import InputError
 
 SOURCE_FILE, SOURCE_ROW, REASON = "source_file", "source_row", "reason"
@@ -41,17 +42,33 @@ def user_schema(schema: pa.Schema) -> pa.Schema:
 def output_schema(source: Source, parameters: Sequence[str]) -> pa.Schema:
     """Every column of the user's but the datasets, then the predictions, then where each row came from.
 
+    Of a tidy table the id only: other columns may differ from row to row of a group.
+
     The schema's own metadata is left out: what other tools keep there describes a table that still has the datasets.
     """
     kept = [field for field in user_schema(source.schema) if field.name not in source.layout.table_columns]
+    if source.layout.by or source.grouped:
+        kept = _ids(source)
     predicted = [pa.field(name, pa.float32(), nullable=False) for name in predicted_names(parameters)]
     return pa.schema([*kept, *predicted, *ORIGIN])
 
 
 def rejected_schema(source: Source) -> pa.Schema:
-    """The input's own schema, then where each row came from and why it was rejected."""
+    """The input's own schema, then where each row came from and why it was rejected.
+
+    Of groups their ids and how many rows they have, with which these are found in the input again.
+    """
     schema = user_schema(source.schema)
+    if source.grouped:
+        schema = pa.schema([*_ids(source), schema.field(COUNT)])
     return pa.schema([*schema, *ORIGIN, pa.field(REASON, pa.string(), nullable=False)], metadata=schema.metadata)
+
+
+def _ids(source: Source) -> list[pa.Field]:
+    if source.layout.by:
+        return [source.schema.field(name) for name in source.layout.by]
+    schema: pa.Schema = source.schema
+    return [schema.field(index) for index in range(schema.get_field_index(DATASET))]
 
 
 def check_schemas(sources: Sequence[Source], parameters: Sequence[str]) -> None:

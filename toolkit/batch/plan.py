@@ -20,7 +20,9 @@ from toolkit.batch.pipeline import SHARDS_AHEAD, SHARDS_BEHIND, usable_cores
 from toolkit.batch.prepare import Prepared
 from toolkit.batch.score import Scored, load_engines, score_rows
 from toolkit.batch.shards import Shard, plan_shards, read_shards
+from toolkit.batch.sources import Source
 from toolkit.batch.storage import is_there, open_folder
+from toolkit.batch.tidy import is_tidy
 from toolkit.batch.work import unfinished_run
 from toolkit.errors import OutputError
 
@@ -103,7 +105,9 @@ class Plan:
 def plan_run(prepared: Prepared, *, workers: int | None, engine: str, resume: bool, overwrite: bool) -> Plan:
     """What `batch_predict` would do with the same arguments. Nothing is written; the first rows are scored."""
     job, paths = prepared.job, prepared.paths
-    sources, shards = job.sources, plan_shards(job.sources)
+    sources = job.sources
+    # Of tidy tables nobody knows how many groups they hold: as many as if each were complete.
+    shards = plan_shards([_as_groups(source) for source in sources] if is_tidy(sources) else sources)
     predicted = [*predicted_names(job.spec.parameters), SOURCE_FILE, SOURCE_ROW]
     if engine == "local":
         workers = min(workers or usable_cores(), max(len(shards), 1))
@@ -127,8 +131,12 @@ def plan_run(prepared: Prepared, *, workers: int | None, engine: str, resume: bo
         shards_done,
         state,
         refused,
-        _estimate(prepared, shards, workers),
+        None if is_tidy(sources) else _estimate(prepared, shards, workers),
     )
+
+
+def _as_groups(source: Source) -> Source:
+    return replace(source, row_groups=(-(-source.rows // source.layout.rows),))
 
 
 def _state(prepared: Prepared, shards: int, resume: bool, overwrite: bool) -> tuple[str, str | None, int]:

@@ -12,9 +12,10 @@ from toolkit.batch.paths import Paths, default_output
 from toolkit.batch.score import Job
 from toolkit.batch.sources import find_files, open_sources
 from toolkit.batch.work import RunKey, run_key
-from toolkit.errors import ModelError
+from toolkit.errors import InputError, ModelError
 from toolkit.estimator import DEFAULT_FILE
 from toolkit.manifest import ModelFile, check_unchanged, find_file, read_manifest
+from toolkit.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ def prepare(
     check: str,
     column: str | None,
     order: str | None,
+    group_by: Sequence[str] = (),
+    columns: Sequence[str] = (),
     strict_range: bool,
 ) -> Prepared:
     """What `batch_predict` would do with these arguments, which are its own; it raises the same errors."""
@@ -63,7 +66,10 @@ def prepare(
         raise ModelError(f"{directory}: nobody recorded the ranges of its training data. Leave out --strict-range.")
     scoring = find_file(directory, file or DEFAULT_FILE)
     others = tuple(entry for entry in manifest.files if entry.file != scoring.file and check != "off")
-    sources = open_sources(names := find_files(given), manifest.spec, column=column, order=order)
+    _check_options(manifest.spec, column, order, group_by, columns)
+    sources = open_sources(
+        names := find_files(given), manifest.spec, column=column, order=order, group_by=group_by, columns=columns
+    )
     check_schemas(sources, manifest.spec.parameters)
     paths = Paths.of(default_output(given, names) if output is None else output)
     paths.check_not_inputs(names)
@@ -87,3 +93,16 @@ def prepare(
         strict_range,
     )
     return Prepared(job, key, paths, scoring)
+
+
+def _check_options(
+    spec: Spec, column: str | None, order: str | None, group_by: Sequence[str], columns: Sequence[str]
+) -> None:
+    """Whether the options that say where the datasets are go together."""
+    if group_by and (column or order):
+        raise InputError("--group-by is for tidy tables, --column and --order for one dataset a row. Leave one out.")
+    if columns and not group_by:
+        raise InputError("--columns names the columns of a tidy table. Name its id as well: --group-by ID")
+    if columns and len(columns) != len(spec.columns):
+        wanted = ", ".join(spec.columns)
+        raise InputError(f"--columns names {len(columns)} columns, the model takes {len(spec.columns)} ({wanted}).")

@@ -15,9 +15,11 @@ from toolkit.batch.pipeline import score_locally, usable_cores
 from toolkit.batch.prepare import Prepared, prepare
 from toolkit.batch.publish import publish, published_before, with_replay
 from toolkit.batch.ray_engine import check_ray, score_on_ray
+from toolkit.batch.score import Job
 from toolkit.batch.shards import plan_shards
 from toolkit.batch.sources import check_unchanged_since
 from toolkit.batch.summary import Summary, evidence_of, summary_of
+from toolkit.batch.tidy import grouped
 from toolkit.batch.work import begin, clear, clear_partial, unfinished_run
 from toolkit.errors import OutputError, reason_of
 from toolkit.progress import Report, silent
@@ -34,6 +36,8 @@ def batch_predict(
     check: str = "all",
     column: str | None = None,
     order: str | None = None,
+    group_by: str | Sequence[str] = (),
+    columns: Sequence[str] = (),
     strict_range: bool = False,
     workers: int | None = None,
     engine: str = "local",
@@ -67,6 +71,11 @@ def batch_predict(
             outputs, 'off' runs only the one that scores. Its outputs are checked on every row in any case.
         column: the column of the datasets, where several could be.
         order: 'row' or 'column', how flat lists lie.
+        group_by: of tidy tables, whose rows are observations: the column, or columns, of the id that the rows of one
+            dataset share. They may lie anywhere in the files, and are taken in the order in which they stand. The
+            output then holds the id and the predictions, in order of first appearance; `source_row` is a group's first
+            row, and rows in, predicted and rejected count groups. All rows of a rejected group go with it.
+        columns: of tidy tables, the columns of a dataset, in the model's order; by default those of its names.
         strict_range: reject datasets with a value outside the range seen in training, instead of counting them.
         workers: threads; one for each usable core by default. With Ray processes; one for each CPU of the cluster.
         engine: 'local', or 'ray' for a cluster whose nodes all see the inputs and the output's folder.
@@ -100,6 +109,8 @@ def batch_predict(
         check=check,
         column=column,
         order=order,
+        group_by=[group_by] if isinstance(group_by, str) else group_by,
+        columns=columns,
         strict_range=strict_range,
     )
     for line in prepared.describe_layouts():
@@ -107,9 +118,9 @@ def batch_predict(
     if not resume:
         prepared.paths.check_free(overwrite)
     score = (
-        partial(score_on_ray, prepared.job, workers=workers, address=ray_address)
+        partial(score_on_ray, workers=workers, address=ray_address)
         if engine == "ray"
-        else partial(score_locally, prepared.job, workers=workers or usable_cores())
+        else partial(score_locally, workers=workers or usable_cores())
     )
     paths = prepared.paths
     try:
@@ -122,9 +133,10 @@ def batch_predict(
                     clear_partial(paths.work)
                 else:
                     begin(paths.work, prepared.key)
-                receipts = _score_all(prepared, score, report, check_owned)
-                evidence = evidence_of(prepared.job, prepared.key, prepared.scoring, receipts)
-                publish(prepared.job, paths, receipts, evidence)
+                job = grouped(prepared.job)
+                receipts = _score_all(prepared, job, score, report, check_owned)
+                evidence = evidence_of(job, prepared.key, prepared.scoring, receipts)
+                publish(job, paths, receipts, evidence, prepared.job.sources)
             clear(paths.work)
     except OSError as error:
         raise OutputError(
@@ -150,10 +162,10 @@ def _can_go_on(prepared: Prepared) -> bool:
 
 
 def _score_all(
-    prepared: Prepared, score: Callable[..., None], report: Report, check_owned: CheckOwned
+    prepared: Prepared, job: Job, score: Callable[..., None], report: Report, check_owned: CheckOwned
 ) -> list[Receipt]:
     """Score what is not scored yet; the receipts of all shards, in order, which account for every row."""
-    job, work = prepared.job, prepared.paths.work
+    work = prepared.paths.work
     shards = plan_shards(job.sources)
     total = sum(source.rows for source in job.sources)
     receipts: dict[int, Receipt] = {}
@@ -173,10 +185,10 @@ def _score_all(
         report(rows_done, total, rejected)
 
     try:
-        score([shard for shard in shards if shard.index not in receipts], done=done)
+        score(job, [shard for shard in shards if shard.index not in receipts], done=done)
     except Violation as violation:
         raise with_replay(violation, prepared.paths) from violation
-    for source in job.sources:
+    for source in prepared.job.sources:
         check_unchanged_since(source)
     in_order = [receipts[shard.index] for shard in shards if shard.index in receipts]
     check_complete(shards, in_order, total)

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from toolkit.batch.checks import Engines, FileCheck, Rows, ShardChecks
+from toolkit.batch.checks import Engines, FileCheck, Rows, ShardChecks, Violation
 from toolkit.batch.columns import REASON, SOURCE_FILE, SOURCE_ROW, output_schema, predicted_names, rejected_schema
+from toolkit.batch.origins import Origins
 from toolkit.batch.parts import Receipt, predicted_name, rejected_name, write_part, write_receipt
 from toolkit.batch.ranges import OUTSIDE, RangeCount, counted, outside
 from toolkit.batch.shards import Shard
@@ -19,6 +20,7 @@ from toolkit.batch.smallest import Smallest
 from toolkit.batch.sources import Source
 from toolkit.batch.storage import Place
 from toolkit.datasets import decode, gather
+from toolkit.datasets.groups import REASON as UNGROUPED
 from toolkit.manifest import Range
 from toolkit.runtime import load
 from toolkit.spec import Spec
@@ -107,9 +109,14 @@ def score_rows(job: Job, shard: Shard, batches: Iterable[pa.RecordBatch], engine
     reasons: Counter[str] = Counter()
     beyond = RangeCount()
     first_row = shard.first_row
+    origins = Origins(first_row) if source.grouped else None
     for batch in batches:
         decoded = decode(gather(batch, source.layout), source.layout)
         datasets, accepted, given = decoded.datasets, decoded.accepted, list(decoded.reasons)
+        if origins:
+            origins.add(batch)
+            given = [known or found for known, found in zip(batch.column(UNGROUPED).to_pylist(), given, strict=True)]
+            accepted = np.array([reason is None for reason in given], np.bool_)
         far = outside(datasets, job.ranges) & accepted[:, np.newaxis]
         beyond = beyond.merged(counted(far, job.spec.columns))
         if job.strict_range:
@@ -123,7 +130,10 @@ def score_rows(job: Job, shard: Shard, batches: Iterable[pa.RecordBatch], engine
             refused = batch.filter(pa.array(~accepted))
             rejected.append(_rows(refused, rejects, source, rows[~accepted], {REASON: pa.array(why, pa.string())}))
             batch, datasets, rows = batch.filter(pa.array(accepted)), datasets[accepted], rows[accepted]
-        estimates = checks.score(datasets, rows)
+        try:
+            estimates = checks.score(datasets, rows)
+        except Violation as violation:
+            raise origins.violation(violation) if origins else violation from None
         arrays = [pa.array(np.ascontiguousarray(column)) for column in estimates.T]
         columns = dict(zip(predicted_names(job.spec.parameters), arrays, strict=True))
         predicted.append(_rows(batch, predictions, source, rows, columns))
@@ -135,7 +145,7 @@ def score_rows(job: Job, shard: Shard, batches: Iterable[pa.RecordBatch], engine
         dict(sorted(reasons.items())),
         beyond,
         checks.finish(),
-        checks.smallest,
+        origins.renamed(checks.smallest) if origins else checks.smallest,
     )
 
 
@@ -144,6 +154,6 @@ def _rows(
 ) -> pa.RecordBatch:
     """The columns of `schema`: those made here, where each row came from, and the rest as they are in the input."""
     origin = {SOURCE_FILE: pa.repeat(pa.scalar(source.name, pa.string()), len(batch)), SOURCE_ROW: pa.array(rows)}
-    made = {**made, **origin}
+    made = {**made, **({} if source.grouped else origin)}
     arrays = [made[field.name] if field.name in made else batch.column(field.name) for field in schema]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)

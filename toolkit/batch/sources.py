@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from toolkit.datasets import Layout, layout_of_file, open_parquet
+from toolkit.datasets.tidy import Tidy, check_tidy
 from toolkit.errors import InputError, did_you_mean
 from toolkit.places import find_uris, is_uri, open_input, plain, size_and_change
 from toolkit.spec import Spec
@@ -31,6 +32,7 @@ class Source:
         name: the path as the user gave it, or found below the folder given; the value of `source_file`.
         row_groups: rows in each of them.
         footer_sha256: of the footer, which holds the offsets, sizes and statistics of all pages.
+        grouped: holds the groups of tidy tables, each with the file and row that it begins in.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Source:
     row_groups: tuple[int, ...]
     schema: pa.Schema
     layout: Layout
+    grouped: bool = False
 
     @property
     def rows(self) -> int:
@@ -121,18 +124,34 @@ def _is_input(name: str) -> bool:
     return not hidden and not work and not name.endswith((OUTPUT_ENDING, REJECTED_ENDING, VIOLATION_ENDING))
 
 
-def open_sources(names: Sequence[str], spec: Spec, *, column: str | None, order: str | None) -> tuple[Source, ...]:
+def open_sources(
+    names: Sequence[str],
+    spec: Spec,
+    *,
+    column: str | None,
+    order: str | None,
+    group_by: Sequence[str] = (),
+    columns: Sequence[str] = (),
+) -> tuple[Source, ...]:
     """The files with what their footers tell; rows are read only where types do not tell what bytes hold.
 
+    Args:
+        group_by: the columns of the id of a tidy table, whose rows are observations.
+        columns: of a tidy table, those of a dataset; the model's names by default.
     Raises:
         InputError: not Parquet, or no column in it holds datasets of the model.
     """
     sources = []
+    tidy = Tidy(tuple(group_by), tuple(columns or spec.columns), spec.rows)
     for name in names:
         with open_parquet(name) as opened:
             schema, metadata = opened.schema_arrow, opened.metadata
             row_groups = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
-        layout = layout_of_file(name, rows=spec.rows, columns=spec.columns, column=column, order=order)
+        if group_by:
+            check_tidy(schema, tidy, name)
+            layout = tidy.layout
+        else:
+            layout = layout_of_file(name, rows=spec.rows, columns=spec.columns, column=column, order=order)
         sources.append(Source(name, *size_and_change(name), _footer_sha256(name), row_groups, schema, layout))
     return tuple(sources)
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 
 from toolkit.completion import complete_exported_file, complete_path
-from toolkit.errors import printable
-from toolkit.options import column_option, examples, json_option, model_option, order_option, quiet_option
+from toolkit.options import Names, column_option, examples, json_option, model_option, order_option, quiet_option
 
 REJECTED = 3  # exit code: finished, but rows were rejected
 
@@ -41,6 +40,18 @@ REJECTED = 3  # exit code: finished, but rows were rejected
 @column_option
 @order_option
 @click.option(
+    "--group-by",
+    type=Names(),
+    metavar="ID",
+    help="Tidy tables, one row an observation: the columns whose values name a dataset.",
+)
+@click.option(
+    "--columns",
+    type=Names(),
+    metavar="A,B",
+    help="With --group-by, the columns of a dataset; the model's names by default.",
+)
+@click.option(
     "--check",
     type=click.Choice(["all", "sample", "off"]),
     default="all",
@@ -70,6 +81,8 @@ def batch_predict_command(
     check: str,
     column: str | None,
     order: str | None,
+    group_by: tuple[str, ...] | None,
+    columns: tuple[str, ...] | None,
     strict_range: bool,
     workers: int | None,
     engine: str,
@@ -98,6 +111,8 @@ def batch_predict_command(
             check=check,
             column=column,
             order=order,
+            group_by=group_by or (),
+            columns=columns or (),
             strict_range=strict_range,
         )
         plan = plan_run(prepared, workers=workers, engine=engine, resume=resume, overwrite=overwrite)
@@ -111,7 +126,7 @@ def batch_predict_command(
             print_plan(plan)
         sys.exit(1 if plan.refused else 0)
     from toolkit.batch import batch_predict
-    from toolkit.progress import rows_progress
+    from toolkit.progress import rows_progress, say
     from toolkit.scoring_tables import describe_outside, print_summary
 
     with rows_progress("batch-predict", quiet=quiet or as_json) as report:
@@ -123,6 +138,8 @@ def batch_predict_command(
             check=check,
             column=column,
             order=order,
+            group_by=group_by or (),
+            columns=columns or (),
             strict_range=strict_range,
             workers=workers,
             engine=engine,
@@ -130,7 +147,7 @@ def batch_predict_command(
             resume=resume,
             overwrite=overwrite,
             report=report,
-            say=(lambda line: None) if quiet else (lambda line: click.echo(printable(line), err=True)),
+            say=(lambda line: None) if quiet else say,
         )
     if as_json:
         from toolkit.tables import print_json

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from toolkit.datasets.ids import Codes, codes_of, plain_id
+from toolkit.datasets.layout import Layout
 from toolkit.datasets.lists import null_mask
 from toolkit.datasets.numbers import as_float32, numbers_of, plain
 from toolkit.datasets.values import encode
@@ -40,6 +41,12 @@ class Tidy:
     def needed(self) -> list[str]:
         """The columns of the table that have to be read, each once."""
         return list(dict.fromkeys([*self.by, *self.columns, *self.constant]))
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(
+            ", ".join(self.columns), self.rows, len(self.columns), True, kind="tidy", fields=self.columns, by=self.by
+        )
 
 
 def observations(batch: pa.RecordBatch, tidy: Tidy, first_row: int) -> pa.RecordBatch:
