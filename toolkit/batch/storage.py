@@ -7,6 +7,7 @@ kinds are plain values that can be sent to another process.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,8 +22,6 @@ from toolkit.files import appears_whole, sync
 from toolkit.places import is_uri, join, open_uri, parent_and_name, plain
 
 Place = Path | str  # a path, or the URI of something in an object store
-
-ABANDONED: list[Any] = []  # uploads that must never be completed, see RemoteFolder.writer
 
 
 class Folder(Protocol):
@@ -158,8 +157,9 @@ class RemoteFolder:
         try:
             yield sink
         except BaseException:
-            # pyarrow 26 knows no way to give an upload up: closing the file completes it, and so does forgetting it.
-            ABANDONED.append(sink)
+            # pyarrow 26 knows no way to give an upload up: closing the file completes it, and so does its destructor,
+            # which waits forever when the process ends. So the file is never destroyed.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(sink))
             raise
         sink.close()
 
