@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from toolkit.errors import printable
+
 PLAIN_LINE_SECONDS = 5.0  # a log file gets at most one line in this time, and always the first and the last
 BAR_TERMINAL_WIDTH = 100
 
@@ -21,6 +23,11 @@ class Report(Protocol):
 
 def silent(done: int, total: int, rejected: int = 0) -> None:
     """The Report that says nothing."""
+
+
+def say(line: str) -> None:
+    """A line on stderr. While a live line is drawn it goes above it, which what click writes would not."""
+    print(printable(line), file=sys.stderr)
 
 
 @contextmanager

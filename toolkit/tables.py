@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from toolkit.manifest import Manifest, ModelFile, RelativeError
     from toolkit.verification import Verdict
 
-PIPED_WIDTH = 140  # columns when stdout is no terminal, where nothing tells how wide a line may be
+UNLIMITED_WIDTH = 100_000
+PIPED_WIDTH = 200  # columns when stdout is no terminal, where nothing tells how wide a line may be
 
 
 def print_json(content: object) -> None:
@@ -41,27 +42,29 @@ def print_training(directory: Path, manifest: Manifest) -> None:
 
 def print_files(files: Iterable[ModelFile]) -> None:
     """Published files with their evidence."""
-    table = _table("file", "kB", "proved at least", "largest relative error")
-    for file in files:
-        table.add_row(file.file, f"{file.bytes / 1000:.0f}", _each(file.lower_bound), _largest(file.relative_error))
-    new_console().print(table)
+    rows = [
+        [file.file, f"{file.bytes / 1000:.0f}", _each(file.lower_bound), _largest(file.relative_error)]
+        for file in files
+    ]
+    print_table(new_console(), ("file", "kB", "proved at least", "largest relative error"), rows)
 
 
 def print_verdicts(verdicts: Sequence[Verdict]) -> None:
     """One line a file, and every failure in full below."""
-    table = _table("file", "verdict", "proved at least", "probed", "seen", "largest relative error")
-    for verdict in verdicts:
-        table.add_row(
+    console = new_console()
+    rows = [
+        [
             verdict.file,
             "passed" if verdict.passed else "FAILED",
             _each(verdict.lower_bound) if verdict.proved else "not proved",
             _each(verdict.minimum_probed) or "not run",
             _each(verdict.minimum_seen) or "not run",
             _largest(verdict.relative_error) or "not run",
-            style=None if verdict.passed else "red",
-        )
-    console = new_console()
-    console.print(table)
+        ]
+        for verdict in verdicts
+    ]
+    headings = ("file", "verdict", "proved at least", "probed", "seen", "largest relative error")
+    print_table(console, headings, rows, [None if verdict.passed else "red" for verdict in verdicts])
     for verdict in verdicts:
         for failure in verdict.failures:
             # Whole lines, however long: they are searched for and copied.
@@ -169,18 +172,24 @@ def print_table(
     rows: Sequence[Sequence[str]],
     styles: Sequence[str | None] | None = None,
 ) -> None:
-    """A table; where the terminal is too narrow for it, lists in its cells go below each other, not names apart."""
+    """A table. Where a terminal is too narrow for it, lists in its cells go down; where that helps not, cells do."""
+    from rich.measure import Measurement
     from rich.text import Text
 
+    wide = console.options.update(max_width=UNLIMITED_WIDTH)
     for separator in (", ", "\n"):
         table = _table(*headings)
         table.columns[0].no_wrap = True
         for index, (first, *others) in enumerate(rows):
             cells = [Text(printable(first)), *(Text(printable(cell).replace(", ", separator)) for cell in others)]
             table.add_row(*cells, style=styles[index] if styles else None)
-        if console.measure(table).maximum <= console.width:
-            break
-    console.print(table)
+        if Measurement.get(console, wide, table).maximum <= console.width:
+            console.print(table)
+            return
+    for index, (first, *others) in enumerate(rows):
+        console.print(Text(printable(first), style="bold"))
+        for heading, cell in zip(headings[1:], others, strict=False):
+            console.print(Text(f"  {heading}: {printable(cell)}"), style=styles[index] if styles else None)
 
 
 def _table(*headings: str) -> Table:

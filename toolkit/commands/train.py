@@ -60,7 +60,7 @@ def train_command(
     quiet: bool,
 ) -> None:
     """Train the network on datasets with known parameters, and write a model directory."""
-    from toolkit.progress import rows_progress
+    from toolkit.progress import rows_progress, say
     from toolkit.tables import print_training
     from toolkit.training import Settings, train
 
@@ -77,7 +77,7 @@ def train_command(
             calibration_count=calibration_count,
             resume=resume,
             report=report,
-            say=(lambda line: None) if quiet else (lambda line: click.echo(line, err=True)),
+            say=(lambda line: None) if quiet else say,
         )
     if not quiet:
         print_training(output, manifest)
