@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from toolkit.benchmark.accuracy import Accuracy
@@ -71,8 +72,9 @@ class Benchmark:
 
     @property
     def slowed(self) -> float:
-        """How much longer the clock ran than the processor: 1 on a quiet machine."""
-        return max((file.speed.slowed for file in self.files if file.speed), default=1.0)
+        """How much longer the clock ran than the processor, median over the files: 1 on a quiet machine."""
+        slowed = [file.speed.slowed for file in self.files if file.speed]
+        return median(slowed) if slowed else 1.0
 
     def speed_over_float32(self, file: FileResult) -> float | None:
         """One thread's datasets a second over those of the fastest float32 file for the same runtime."""
