@@ -97,6 +97,8 @@ class Pages:
             Unexpected: it tells that this column is not to be read here.
             OSError, pa.ArrowException: the file cannot be opened.
         """
+        if layout.kind != "lists" or layout.by_column:
+            raise Unexpected("another layout")
         metadata = pq.read_metadata(name)
         self.type = metadata.schema.to_arrow_schema().field(layout.column).type
         self.sizes = (layout.rows, layout.columns) if layout.nested else (layout.rows * layout.columns,)
@@ -341,8 +343,6 @@ class _Chunk:
 
 def _leaf(metadata: Any, layout: Layout, type: pa.DataType, sizes: Sequence[int]) -> int:
     """Index of the one leaf column that holds the numbers; its lists have to be of the wanted, fixed sizes."""
-    if layout.kind != "lists" or layout.by_column:
-        raise Unexpected("another layout")
     if isinstance(type, pa.FixedShapeTensorType):
         type, sizes = type.storage_type, (int(np.prod(sizes)),)
     for size in sizes:
