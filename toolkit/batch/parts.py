@@ -37,6 +37,7 @@ class Receipt:
         checks: one for each exported file that was run.
         smallest: predictions of each parameter; () where nothing was predicted.
         run: digest of the run's key; the receipt of another run counts for nothing.
+        runtime: what ran the scoring file.
     """
 
     shard: int
@@ -48,6 +49,7 @@ class Receipt:
     checks: tuple[FileCheck, ...]
     smallest: Smallest
     run: str
+    runtime: str
 
     @property
     def rows_rejected(self) -> int:
@@ -117,4 +119,5 @@ def _from_json(content: Mapping[str, Any]) -> Receipt:
         tuple(FileCheck.from_json(check) for check in content["checks"]),
         tuple(tuple(Small(**each) for each in found) for found in content["smallest"]),
         content["run"],
+        content["runtime"],
     )

@@ -15,6 +15,7 @@ from toolkit.batch.work import RunKey, run_key
 from toolkit.errors import InputError, ModelError
 from toolkit.estimator import DEFAULT_FILE
 from toolkit.manifest import ModelFile, check_unchanged, find_file, read_manifest
+from toolkit.runtime import runtime_for
 from toolkit.spec import Spec
 
 
@@ -55,6 +56,7 @@ def prepare(
     group_by: Sequence[str] = (),
     columns: Sequence[str] = (),
     strict_range: bool,
+    runtime: str | None = None,
 ) -> Prepared:
     """What `batch_predict` would do with these arguments, which are its own; it raises the same errors."""
     if check not in CHECKS:
@@ -74,8 +76,10 @@ def prepare(
     paths = Paths.of(default_output(given, names) if output is None else output)
     paths.check_not_inputs(names)
     ranges = "; ".join(f"{each.minimum:.9g} to {each.maximum:.9g}" for each in manifest.column_ranges)
+    ran = runtime_for(scoring.file, runtime)
     options = {
         "--file": scoring.file,
+        "--runtime": ran,
         "--check": check,
         "--strict-range": "on" if strict_range else "off",
         "the training ranges": ranges,
@@ -91,6 +95,7 @@ def prepare(
         key.digest,
         manifest.column_ranges,
         strict_range,
+        ran,
     )
     return Prepared(job, key, paths, scoring)
 

@@ -39,6 +39,7 @@ def batch_predict(
     group_by: str | Sequence[str] = (),
     columns: Sequence[str] = (),
     strict_range: bool = False,
+    runtime: str | None = None,
     workers: int | None = None,
     engine: str = "local",
     ray_address: str | None = None,
@@ -77,6 +78,7 @@ def batch_predict(
             row, and rows in, predicted and rejected count groups. All rows of a rejected group go with it.
         columns: of tidy tables, the columns of a dataset, in the model's order; by default those of its names.
         strict_range: reject datasets with a value outside the range seen in training, instead of counting them.
+        runtime: 'litert', 'onnxruntime' or 'openvino', what runs `file`; by default the one of its ending.
         workers: threads; one for each usable core by default. With Ray processes; one for each CPU of the cluster.
         engine: 'local', or 'ray' for a cluster whose nodes all see the inputs and the output's folder.
         ray_address: HOST:PORT of the cluster that this machine is part of, or 'auto' to look for it. By default the one
@@ -112,6 +114,7 @@ def batch_predict(
         group_by=[group_by] if isinstance(group_by, str) else group_by,
         columns=columns,
         strict_range=strict_range,
+        runtime=runtime,
     )
     for line in prepared.describe_layouts():
         say(line)

@@ -22,7 +22,7 @@ from toolkit.batch.storage import Place
 from toolkit.datasets import decode, gather
 from toolkit.datasets.groups import REASON as UNGROUPED
 from toolkit.manifest import Range
-from toolkit.runtime import load
+from toolkit.runtime import load, runtime_for
 from toolkit.spec import Spec
 
 
@@ -38,6 +38,7 @@ class Job:
         run: digest of the run's key.
         ranges: of each input column in training; none where nobody knows.
         strict_range: reject datasets outside them, instead of counting them.
+        runtime: what runs the scoring file; None for the runtime of its ending.
     """
 
     sources: tuple[Source, ...]
@@ -49,11 +50,13 @@ class Job:
     run: str
     ranges: tuple[Range, ...] = ()
     strict_range: bool = False
+    runtime: str | None = None
 
 
 def load_engines(job: Job) -> Engines:
     """The files a worker runs, single-threaded; each worker has its own."""
-    return Engines(job.scoring.name, load(job.scoring), {path.name: load(path) for path in job.others})
+    scoring = load(job.scoring, runtime=job.runtime)
+    return Engines(job.scoring.name, scoring, {path.name: load(path) for path in job.others})
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ def write_shard(job: Job, scored: Scored) -> Receipt:
         scored.checks,
         scored.smallest,
         job.run,
+        runtime_for(job.scoring, job.runtime),
     )
     write_receipt(job.folder, receipt, job.spec.parameters)
     return receipt

@@ -16,6 +16,7 @@ from toolkit.batch.smallest import merge_smallest
 from toolkit.batch.storage import Place
 from toolkit.batch.work import RunKey
 from toolkit.manifest import ModelFile
+from toolkit.runtime import runtime_for
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Summary:
         outside: datasets outside the ranges seen in training, in all and by column.
         smallest: for each parameter its three smallest predictions in ascending order, each with `value`,
             `source_file` and `source_row`; of equal ones the first in input order.
+        runtime: what ran the scoring file.
     """
 
     parameters: tuple[str, ...]
@@ -42,6 +44,7 @@ class Summary:
     reasons: dict[str, int]
     outside: RangeCount
     smallest: dict[str, list[dict[str, Any]]]
+    runtime: str
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -51,6 +54,7 @@ class Summary:
             "seconds": self.seconds,
             "output": str(self.output),
             "rejected": None if self.rejected is None else str(self.rejected),
+            "runtime": self.runtime,
             "formats": [check.to_json(self.parameters) for check in self.checks],
             "outside_training_range": asdict(self.outside),
             "smallest": self.smallest,
@@ -71,7 +75,7 @@ def evidence_of(job: Job, key: RunKey, scoring: ModelFile, receipts: Sequence[Re
             reasons[reason] = reasons.get(reason, 0) + count
     return {
         "run": key.digest,
-        "model": {"file": scoring.file, "sha256": scoring.sha256},
+        "model": {"file": scoring.file, "sha256": scoring.sha256, "runtime": runtime_for(job.scoring, job.runtime)},
         "rows_in": sum(receipt.rows_in for receipt in receipts),
         "rows_predicted": sum(receipt.predicted.rows for receipt in receipts),
         "rows_rejected": sum(receipt.rows_rejected for receipt in receipts),
@@ -95,4 +99,5 @@ def summary_of(evidence: Mapping[str, Any], parameters: tuple[str, ...], paths: 
         evidence["reasons"],
         RangeCount(**evidence["outside_training_range"]),
         evidence["smallest"],
+        evidence["model"]["runtime"],
     )

@@ -16,7 +16,13 @@ from toolkit.batch.storage import Place, open_folder
 from toolkit.manifest import ModelFile
 
 RUN_FILE = "run.json"
-PACKAGES = ("pyarrow", "numpy", "ai-edge-litert", "onnxruntime")  # whose versions decide about bytes, beside ours
+PACKAGES = (
+    "pyarrow",
+    "numpy",
+    "ai-edge-litert",
+    "onnxruntime",
+    "openvino",
+)  # whose versions decide about bytes, beside ours
 
 
 @dataclass(frozen=True)

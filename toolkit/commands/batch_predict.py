@@ -58,6 +58,11 @@ REJECTED = 3  # exit code: finished, but rows were rejected
     show_default=True,
     help="Rows on which every other exported file is run and compared as well.",
 )
+@click.option(
+    "--runtime",
+    type=click.Choice(["litert", "onnxruntime", "openvino"]),
+    help="What runs the scoring file; by its ending: LiteRT or ONNX Runtime.",
+)
 @click.option("--strict-range", is_flag=True, help="Reject datasets outside the ranges seen in training.")
 @click.option("--resume", is_flag=True, help="Finish an interrupted run.")
 @click.option("--overwrite", is_flag=True, help="Replace a finished output.")
@@ -81,6 +86,7 @@ def batch_predict_command(
     check: str,
     column: str | None,
     order: str | None,
+    runtime: str | None,
     group_by: tuple[str, ...] | None,
     columns: tuple[str, ...] | None,
     strict_range: bool,
@@ -114,6 +120,7 @@ def batch_predict_command(
             group_by=group_by or (),
             columns=columns or (),
             strict_range=strict_range,
+            runtime=runtime,
         )
         plan = plan_run(prepared, workers=workers, engine=engine, resume=resume, overwrite=overwrite)
         if as_json:
@@ -141,6 +148,7 @@ def batch_predict_command(
             group_by=group_by or (),
             columns=columns or (),
             strict_range=strict_range,
+            runtime=runtime,
             workers=workers,
             engine=engine,
             ray_address=ray_address,

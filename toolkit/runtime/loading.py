@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ def runtime_for(path: Path | str, runtime: str | None = None) -> str:
 
     Raises:
         ModelError: the ending is that of no model file, or the runtime asked for does not read such files.
+        MissingExtra: it is OpenVINO, and that is not installed.
     """
     path = Path(path)
     reading = [name for name, endings in RUNTIMES.items() if path.suffix in endings]
@@ -45,6 +47,8 @@ def runtime_for(path: Path | str, runtime: str | None = None) -> str:
         return reading[0]
     if runtime not in reading:
         raise ModelError(f"{path}: {runtime} does not run {path.suffix} files. These do: {', '.join(reading)}.")
+    if runtime == "openvino" and find_spec("openvino") is None:
+        raise MissingExtra("batch-predict --runtime openvino", "openvino", "OpenVINO")
     return runtime
 
 

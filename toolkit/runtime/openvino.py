@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.errors import MissingExtra, ModelError
+from toolkit.errors import ModelError
 from toolkit.runtime.batches import in_batches
 
 if TYPE_CHECKING:
@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 
 def load_openvino(path: Path, threads: int, batch: int) -> Predict:
     """The file as a function. One stream: the calls of one worker come one after the other."""
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingExtra("batch-predict --runtime openvino", "openvino", "OpenVINO") from error
+    import openvino
 
     core = openvino.Core()
     model = core.read_model(os.fspath(path))
