@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -72,6 +74,87 @@ def test_an_error_never_holds_what_a_terminal_would_obey(
     assert result.exit_code == 1
     assert "?[31m?red.tflite" in result.stderr
     assert "\x1b" not in result.output
+
+
+@pytest.fixture
+def workshop(exported: Path, small_datasets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: a model in models/decay, datasets in nights/input.parquet."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "decay").symlink_to(exported)
+    (tmp_path / "nights").mkdir()
+    (tmp_path / "nights" / "input.parquet").symlink_to(small_datasets)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TOOLKIT_MODEL", raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("batch-predict nights/inptu.parquet", "no such file or folder. Did you mean 'nights/input.parquet'?"),
+        ("batch-predict nights/input.parquet --column Rate", "no column 'Rate'. Did you mean 'rate'? It has: x "),
+        ("batch-predict nights/input.parquet --file model.float23.onnx", "Did you mean 'model.float32.onnx'? Files he"),
+        (
+            "batch-predict nights/input.parquet --model models",
+            "no model here (manifest.json not found). There is one in ",
+        ),
+        ("batch-predict nights/input.parquet --model model", "There is one in models/decay. Train one with"),
+        (
+            "batch-predict nights/input.parquet --model models/decay/model.float32.tflite",
+            "a file, not a model directory. Name its folder: --model models/decay",
+        ),
+        ("batch-predict ''", "the name of an input is empty. A shell's variable that is not set gives one."),
+        ("batch-predict models/decay/manifest.json", "manifest.json: not a readable Parquet file"),
+        ("batch-predict models/decay/*.json", "manifest.json: not a readable Parquet file"),
+        ("batch-predict nights/input.parquet --output .", ".: is a folder. Name a file with --output."),
+        ("batch-predict nights/input.parquet --output ..", "..: is a folder. Name a file with --output."),
+        ("batch-predict nights/input.parquet --output nights", "nights: is a folder. Name a file with --output."),
+        (
+            "train nights/input.parquet --parameters heigth,rate,noise",
+            "Did you mean 'height'? It has: x, height, rate,",
+        ),
+    ],
+)
+def test_a_usual_mistake_is_told_with_what_is_near(
+    toolkit_command: Callable[..., Result], workshop: Path, arguments: str, said: str
+) -> None:
+    words = shlex.split(arguments)
+    model = [] if "--model" in words or words[0] == "train" else ["--model", "models/decay"]
+    result = toolkit_command(*words, *model)
+    assert result.exit_code == 1 and said in result.stderr, result.output
+    *layout, error = result.stderr.splitlines()
+    assert error.startswith("Error: ") and len(layout) <= 1
+    assert sorted(path.name for path in workshop.rglob("*.predictions.parquet")) == []
+
+
+def test_batch_predict_of_the_current_folder_writes_beside_it(
+    toolkit_command: Callable[..., Result], workshop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workshop / "nights")
+    result = toolkit_command("batch-predict", ".", "--model", "../models/decay", "--check", "off")
+    assert result.exit_code == 0, result.output
+    assert (workshop / "nights.predictions.parquet").is_file()
+
+
+@pytest.mark.parametrize("name", [None, *main.commands])
+def test_help_shows_examples_that_the_command_takes(toolkit_command: Callable[..., Result], name: str | None) -> None:
+    result = toolkit_command(*([name] if name else []), "--help")
+    examples = result.stdout.partition("Examples:\n")[2].splitlines()
+    assert result.exit_code == 0 and 1 <= len(examples) <= 3
+    for line in examples:
+        words = shlex.split(re.sub(r'^eval "\$\((.*)\)"', r"\1", line.strip()))
+        assert words[0] == "toolkit"
+        command = main.commands[words[1]]
+        options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        assert name in (None, words[1])
+        assert {word for word in words if word.startswith("--")} <= options, line
+
+
+def test_help_lists_commands_in_the_order_in_which_they_are_used(toolkit_command: Callable[..., Result]) -> None:
+    shown = re.findall(r"^  (\S+)  ", toolkit_command("--help").stdout.partition("Commands:")[2], re.MULTILINE)
+    assert [shown.index(name) for name in ("simulate", "train", "export", "verify", "batch-predict")] == sorted(
+        shown.index(name) for name in ("simulate", "train", "export", "verify", "batch-predict")
+    )
 
 
 def test_model_comes_from_the_environment_when_no_option_says_otherwise(

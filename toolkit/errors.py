@@ -38,8 +38,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?`, to be put after a sentence that says what is not there; nothing when nothing is near."""
     from difflib import get_close_matches
 
-    near = get_close_matches(name, list(known), n=1)
-    return f" Did you mean {printable(near[0])!r}?" if near else ""
+    by_lower_case = {each.lower(): each for each in known}
+    near = get_close_matches(name.lower(), by_lower_case, n=1)
+    return f" Did you mean {printable(by_lower_case[near[0]])!r}?" if near else ""
 
 
 class ToolkitError(Exception):

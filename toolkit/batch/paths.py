@@ -12,6 +12,8 @@ from toolkit.batch.storage import Place, as_place, beside, folder_of, is_there
 from toolkit.errors import OutputError
 from toolkit.places import is_uri, plain
 
+NO_NAMES = ("", "..")  # what Path(".").name and Path("..").name are
+
 
 def default_output(given: Sequence[str | Path], names: Sequence[str]) -> Place:
     """`<input>.predictions.parquet` beside the one file or folder that was given.
@@ -25,7 +27,12 @@ def default_output(given: Sequence[str | Path], names: Sequence[str]) -> Place:
     if len(given) > 1 or (len(names) > 1 and not os.path.isdir(given[0])):
         raise OutputError("there are several inputs. Name the file for their predictions: --output FILE.parquet")
     place = as_place(given[0] if os.path.isdir(plain(given[0])) else names[0])
-    return beside(place, folder_of(place)[1].removesuffix(".parquet") + OUTPUT_ENDING)
+    if isinstance(place, Path) and place.name in NO_NAMES:
+        place = Path(os.path.abspath(place))
+    name = folder_of(place)[1]
+    if not name:
+        raise OutputError(f"{place}: has no name to call the output by. Name it: --output FILE.parquet")
+    return beside(place, name.removesuffix(".parquet") + OUTPUT_ENDING)
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,8 @@ class Paths:
                 f"{output}: the folder {output.parent} does not exist. Make it, or name another with --output."
             )
         name = folder_of(output)[1]
+        if name in NO_NAMES:
+            raise OutputError(f"{output}: is a folder. Name a file with --output.")
         stem = name.removesuffix(".parquet")
         rejected, violation = (beside(output, stem + ending) for ending in (REJECTED_ENDING, VIOLATION_ENDING))
         return Paths(output, rejected, violation, beside(output, name + WORK_ENDING))

@@ -70,6 +70,8 @@ def find_files(inputs: Iterable[str | Path]) -> list[str]:
         elif glob.has_magic(given):
             names = [name for name in glob.glob(given, recursive=True) if os.path.isfile(name) and _is_input(name)]
         else:
+            if not given:
+                raise InputError("the name of an input is empty. A shell's variable that is not set gives one.")
             beside = glob.glob(os.path.join(glob.escape(os.path.dirname(given)), "*"))
             raise InputError(f"{given}: no such file or folder.{did_you_mean(given, beside)}")
         if not names:

@@ -136,7 +136,9 @@ def batch_predict_command(
     from toolkit.progress import rows_progress, say
     from toolkit.scoring_tables import describe_outside, print_summary
 
-    with rows_progress("batch-predict", quiet=quiet or as_json) as report:
+    # Who asked for JSON from a terminal may still watch; a program is told nothing but the object.
+    unseen = quiet or (as_json and not sys.stderr.isatty())
+    with rows_progress("batch-predict", quiet=unseen) as report:
         summary = batch_predict(
             inputs,
             model=model,
