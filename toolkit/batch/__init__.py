@@ -4,6 +4,7 @@ sources.py   what the user named -> the files to score
 columns.py   which columns go where
 shards.py    what is scored as one, and how it is read
 score.py     one shard: read, score, check, write
+guilty.py    a row with which something raises, alone
 checks.py    is every output positive, do the exported files agree
 smallest.py  the smallest predictions and their rows
 parts.py     one part and one receipt a shard

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from toolkit.batch.checks import Engines, FileCheck, Rows, ShardChecks, Violation
 from toolkit.batch.columns import REASON, SOURCE_FILE, SOURCE_ROW, output_schema, predicted_names, rejected_schema
+from toolkit.batch.guilty import decode_batch, score_accepted
 from toolkit.batch.origins import Origins
 from toolkit.batch.parts import Receipt, predicted_name, rejected_name, write_part, write_receipt
 from toolkit.batch.ranges import OUTSIDE, RangeCount, counted, outside
@@ -19,7 +20,6 @@ from toolkit.batch.shards import Shard
 from toolkit.batch.smallest import Smallest
 from toolkit.batch.sources import Source
 from toolkit.batch.storage import Place
-from toolkit.datasets import decode, gather
 from toolkit.datasets.groups import REASON as UNGROUPED
 from toolkit.manifest import Range
 from toolkit.runtime import load, runtime_for
@@ -115,7 +115,7 @@ def score_rows(job: Job, shard: Shard, batches: Iterable[pa.RecordBatch], engine
     first_row = shard.first_row
     origins = Origins(first_row) if source.grouped else None
     for batch in batches:
-        decoded = decode(gather(batch, source.layout), source.layout)
+        decoded = decode_batch(batch, source.layout, source.name)
         datasets, accepted, given = decoded.datasets, decoded.accepted, list(decoded.reasons)
         if origins:
             origins.add(batch)
@@ -128,16 +128,16 @@ def score_rows(job: Job, shard: Shard, batches: Iterable[pa.RecordBatch], engine
                 given[row], accepted[row] = OUTSIDE, False
         rows = np.arange(first_row, first_row + len(batch))
         first_row += len(batch)
+        try:
+            estimates = score_accepted(checks, datasets, rows, accepted, given)
+        except Violation as violation:
+            raise origins.violation(violation) if origins else violation from None
         if not accepted.all():
             why = [reason for reason in given if reason is not None]
             reasons.update(why)
             refused = batch.filter(pa.array(~accepted))
             rejected.append(_rows(refused, rejects, source, rows[~accepted], {REASON: pa.array(why, pa.string())}))
-            batch, datasets, rows = batch.filter(pa.array(accepted)), datasets[accepted], rows[accepted]
-        try:
-            estimates = checks.score(datasets, rows)
-        except Violation as violation:
-            raise origins.violation(violation) if origins else violation from None
+            batch, rows = batch.filter(pa.array(accepted)), rows[accepted]
         arrays = [pa.array(np.ascontiguousarray(column)) for column in estimates.T]
         columns = dict(zip(predicted_names(job.spec.parameters), arrays, strict=True))
         predicted.append(_rows(batch, predictions, source, rows, columns))
