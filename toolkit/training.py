@@ -7,6 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.checkpoint import Progress, restore_checkpoint, save_checkpoint
+from toolkit.datasets.tidy import DATASET
 from toolkit.errors import InputError, OutputError
 from toolkit.files import appears_whole, sha256_of
 from toolkit.given import GivenNetwork, start_network
@@ -32,7 +34,8 @@ from toolkit.model import build_network, import_tensorflow
 from toolkit.prefetch import prefetched
 from toolkit.progress import Report, silent
 from toolkit.recovery import plot_recovery, recovery_of
-from toolkit.training_data import TrainingData, open_training_data
+from toolkit.training_data import TrainingData, fingerprint_of, open_training_data
+from toolkit.training_groups import group_training_files
 
 if TYPE_CHECKING:
     import keras
@@ -65,6 +68,8 @@ def train(
     output: Path | str = Path("model"),
     validation: Path | str | None = None,
     column: str | None = None,
+    group_by: str | Sequence[str] = (),
+    columns: Sequence[str] = (),
     settings: Settings = Settings(),  # noqa: B008  a frozen dataclass
     start_from: GivenNetwork | None = None,
     calibration_count: int = 6000,
@@ -84,6 +89,9 @@ def train(
         output: the model directory to write; it must not hold a model yet.
         validation: a file to validate on; without it a share of `datasets` is held out.
         column: name of the column of datasets, where the files leave a choice.
+        group_by: of tidy tables, whose rows are observations: the column, or columns, of the id that the rows of one
+            dataset share. Its parameters stand in each of them.
+        columns: of tidy tables, the columns of a dataset, in the order in which the network is to take them.
         settings: epochs, batch size, seed, and whether the order of rows in a dataset carries anything.
         start_from: a network whose layers and weights to begin with, in place of a fresh one of the usual layers. If it
             ends in softplus and no epoch makes it better, it is kept as it was.
@@ -99,7 +107,11 @@ def train(
     output = Path(output)
     if (output / MANIFEST).exists():
         raise OutputError(f"{output}: already holds a model. Choose another --output, or move it away.")
-    data = open_training_data(datasets, parameters, validation=validation, column=column, seed=settings.seed)
+    if group_by:
+        by = [group_by] if isinstance(group_by, str) else group_by
+        data = _open_groups(datasets, parameters, validation, by, columns, output / CHECKPOINT_FOLDER, settings.seed)
+    else:
+        data = open_training_data(datasets, parameters, validation=validation, column=column, seed=settings.seed)
     tensorflow = import_tensorflow()
     tensorflow.config.experimental.enable_op_determinism()
     keras = tensorflow.keras
@@ -122,6 +134,37 @@ def train(
         say(trainer.run_epoch(report))
     trainer.use_best_weights()
     return _write_model_directory(output, trainer, calibration_count)
+
+
+def _open_groups(
+    datasets: Sequence[Path | str],
+    parameters: Sequence[str],
+    validation: Path | str | None,
+    by: Sequence[str],
+    columns: Sequence[str],
+    folder: Path,
+    seed: int,
+) -> TrainingData:
+    """The training data of tidy tables. They are grouped into `folder`, which is removed with the checkpoints."""
+    if not columns:
+        raise InputError("--group-by needs the columns of a dataset as well, in their order: --columns a,b")
+    folder.mkdir(parents=True, exist_ok=True)
+    grouped, other = folder / "datasets.parquet", folder / "validation.parquet"
+    try:
+        rows = group_training_files(datasets, parameters, by, columns, grouped)
+        if validation is not None:
+            group_training_files([validation], parameters, by, columns, other, rows)
+    except InputError:
+        grouped.unlink(missing_ok=True)
+        other.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty: an interrupted run is there
+            folder.rmdir()
+            folder.parent.rmdir()
+        raise
+    of = fingerprint_of([Path(path) for path in (*datasets, validation) if path], [*parameters, *by, *columns])
+    return open_training_data(
+        [grouped], parameters, validation=other if validation else None, column=DATASET, seed=seed, fingerprint=of
+    )
 
 
 class _Trainer:

@@ -135,6 +135,7 @@ def open_training_data(
     validation: Path | str | None = None,
     column: str | None = None,
     seed: int = 0,
+    fingerprint: str | None = None,
 ) -> TrainingData:
     """Survey the files in one pass: every row must be a dataset with positive, finite parameters.
 
@@ -142,6 +143,7 @@ def open_training_data(
         paths: Parquet files that agree on rows and columns.
         parameters: names of the columns with the true values.
         validation: a file to validate on; without it a tenth is held out, chosen by `seed`, at most 10,000.
+        fingerprint: of what the files were made of; by default their own.
     Raises:
         InputError: no file, a missing column, too few datasets, or a row that cannot be trained on, named.
     """
@@ -190,7 +192,7 @@ def open_training_data(
         parameter_minima=moments.parameter_minima,
         parameter_maxima=moments.parameter_maxima,
         seed=seed,
-        fingerprint=_fingerprint([Path(path) for path in (*paths, validation) if path], parameters),
+        fingerprint=fingerprint or fingerprint_of([Path(path) for path in (*paths, validation) if path], parameters),
     )
 
 
@@ -288,6 +290,7 @@ def _shuffled(pieces: Sequence[Pair], rng: np.random.Generator) -> Pair:
     return datasets[order], targets[order]
 
 
-def _fingerprint(paths: Sequence[Path], parameters: Sequence[str]) -> str:
+def fingerprint_of(paths: Sequence[Path], parameters: Sequence[str]) -> str:
+    """Changes when any of the files does."""
     facts = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
     return hashlib.sha256(json.dumps([facts, list(parameters)]).encode()).hexdigest()

@@ -30,6 +30,8 @@ from toolkit.options import Names, column_option, examples, file, path, quiet_op
 @click.option("--output", type=path, default=Path("model"), show_default=True, help="Model directory to write.")
 @click.option("--validation", type=file, help="Datasets to validate on, in place of a held-out share.")
 @column_option
+@click.option("--group-by", type=Names(), metavar="ID", help="Tidy tables, one row an observation: columns of the id.")
+@click.option("--columns", type=Names(), metavar="A,B", help="With --group-by, the columns of a dataset, in order.")
 @click.option("--epochs", type=click.IntRange(min=1), default=30, show_default=True, help="At most; stops early.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
@@ -50,6 +52,8 @@ def train_command(
     output: Path,
     validation: Path | None,
     column: str | None,
+    group_by: tuple[str, ...] | None,
+    columns: tuple[str, ...] | None,
     epochs: int,
     batch_size: int,
     seed: int,
@@ -72,6 +76,8 @@ def train_command(
             output=output,
             validation=validation,
             column=column,
+            group_by=group_by or (),
+            columns=columns or (),
             settings=settings,
             start_from=starting_network(start_from) if start_from else None,
             calibration_count=calibration_count,

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from toolkit.datasets.groups import COUNT, DATASET, FIRST_ROW, REASON, Tidy, group, group_runs, observations
 from toolkit.datasets.ids import Hashes, codes_of, hashes_of, is_id, plain_id
+from toolkit.datasets.layout import write_schema_metadata
 from toolkit.datasets.numbers import is_number, numbers_of
 from toolkit.datasets.parquet import iter_batches, open_parquet
 from toolkit.datasets.spill import group_spilled, regrouped
@@ -73,10 +74,11 @@ def group_files(names: Sequence[str], tidy: Tidy, path: Path, memory_bytes: int 
             for table in regrouped(_located(groups, names, begins), ROW_GROUP_BYTES):
                 counted += int(numbers_of(table.column(COUNT).combine_chunks()).sum())
                 if writer is None:
-                    writer = _new_file(partial, table.schema)
+                    writer = _new_file(partial, table.schema, tidy)
                 writer.write_table(table, row_group_size=len(table))
             if writer is None:
-                writer = _new_file(partial, next(_located([_no_groups(names[0], tidy)], names, begins)).schema)
+                nothing = next(_located([_no_groups(names[0], tidy)], names, begins))
+                writer = _new_file(partial, nothing.schema, tidy)
         finally:
             if writer is not None:
                 writer.close()
@@ -134,7 +136,9 @@ def _no_groups(name: str, tidy: Tidy) -> pa.Table:
     return group(pa.Table.from_batches([observations(nothing, tidy, 0)]), tidy)
 
 
-def _new_file(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+def _new_file(path: Path, schema: pa.Schema, tidy: Tidy) -> pq.ParquetWriter:
+    if tidy.constant:
+        schema = write_schema_metadata(schema, tidy.columns, tidy.constant)
     repetitive = [name for name in (SOURCE_FILE, REASON) if name in schema.names]
     return pq.ParquetWriter(path, schema, compression="none", use_dictionary=repetitive, write_statistics=False)
 
