@@ -15,10 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import s3_server
 from numpy.typing import NDArray
 
 from tests.test_batch_predict import with_bad_file
 from toolkit.batch import Summary, batch_predict
+from toolkit.batch.ray_worker import Worker
+from toolkit.batch.storage import open_folder
 from toolkit.datasets import read_datasets
 from toolkit.errors import ClusterError, NotPositive
 from toolkit.files import sha256_of
@@ -34,15 +37,17 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Three nodes of one CPU each, every one with a scheduler and an object store of its own."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    from ray.cluster_utils import Cluster
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in {"RAY_USAGE_STATS_ENABLED": "0", **s3_server.ENVIRONMENT}.items():
+            patched.setenv(name, value)  # what the nodes start with, their workers have
+        from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
-    for _ in range(2):
-        cluster.add_node(**NODE, wait=False)
-    cluster.wait_for_nodes()
-    yield cluster
-    cluster.shutdown()
+        cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+        for _ in range(2):
+            cluster.add_node(**NODE, wait=False)
+        cluster.wait_for_nodes()
+        yield cluster
+        cluster.shutdown()
 
 
 @pytest.fixture(autouse=True)
@@ -154,6 +159,97 @@ def test_workers_that_are_killed_cost_no_row(
 
     assert_finished(tmp_path, undisturbed, on_ray(report=kill))
     assert len(killed) == 3
+
+
+DEADLY_ROW = 300  # of the first file
+
+
+class Deadly(Worker):
+    """Exits in the middle of the shard that holds one certain row."""
+
+    def _read(self, position: int, until: int) -> Iterator[pa.RecordBatch]:
+        shard = self.assignment.shards[position]
+        if shard.source == 0 and shard.first_row <= DEADLY_ROW < shard.first_row + shard.rows:
+            self.die()
+        return super()._read(position, until)
+
+    def die(self) -> None:
+        os._exit(1)
+
+
+class DeadlyOnce(Deadly):
+    def die(self) -> None:
+        noted = Path(self.assignment.job.folder, "died.partial")
+        if not noted.exists():
+            noted.touch()
+            os._exit(1)
+
+
+@pytest.fixture
+def class_travels() -> Iterator[None]:
+    """Workers cannot import this module: its classes are sent as they are."""
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+@pytest.mark.usefixtures("class_travels")
+def test_a_worker_that_exits_in_the_middle_of_its_shards_costs_no_row(
+    on_ray: Callable[..., Summary], tmp_path: Path, undisturbed: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolkit.batch.ray_engine.Worker", DeadlyOnce)
+    assert_finished(tmp_path, undisturbed, on_ray())
+
+
+@pytest.mark.usefixtures("class_travels")
+def test_rows_with_which_worker_after_worker_dies_are_named(
+    on_ray: Callable[..., Summary],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("toolkit.batch.ray_engine.Worker", Deadly)
+    monkeypatch.setattr("toolkit.batch.ray_engine.MAX_DEATHS", 3)
+    first = DEADLY_ROW // SHARD_ROWS * SHARD_ROWS
+    expected = rf"a\.parquet, rows {first} to {first + SHARD_ROWS - 1}: 3 workers died with them \(.+\)\. Give workers"
+    with pytest.raises(ClusterError, match=expected):
+        on_ray()
+    assert not (tmp_path / OUTPUT).exists()
+    assert capfd.readouterr().out == "", "stdout is for results"
+
+
+def test_nodes_without_the_toolkit_are_one_error(
+    on_ray: Callable[..., Summary], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolkit.batch.ray_engine.Worker", Deadly)  # of a module that they lack
+    expected = rf"workers die when they start \(ModuleNotFoundError: No module named '{__name__}'\)\. Install softplus-"
+    with pytest.raises(ClusterError, match=expected):
+        on_ray()
+
+
+def test_ray_reads_from_an_object_store_and_writes_to_it(
+    cluster: Any, given: Path, exported: Path, tmp_path: Path
+) -> None:
+    contents = []
+    with s3_server.running(tmp_path / "server.log") as server:
+        for name in ("b.parquet", "c.parquet"):
+            open_folder(server.uri("in")).write(name, (given / name).read_bytes())
+        for engine, address in (("local", None), ("ray", cluster.address)):
+            summary = batch_predict(
+                server.uri("in"),
+                model=exported,
+                check="off",
+                output=server.uri(f"{engine}.parquet"),
+                engine=engine,
+                ray_address=address,
+            )
+            assert (summary.rows_in, summary.rows_rejected) == (800, 1)
+            names = (f"{engine}.parquet", f"{engine}.rejected.parquet")
+            contents.append([open_folder(server.uri("")).read(name) for name in names])
+        assert server.requests("GET", "ray.parquet.unfinished/000000.predicted.arrow") == 1, "parts are read once"
+    assert contents[0] == contents[1] and None not in contents[0]
 
 
 DRIVER = """

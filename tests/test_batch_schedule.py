@@ -73,9 +73,15 @@ def test_schedule_gives_shards_that_a_worker_died_with_to_another_one_by_one_and
     assert schedule.take(3, 4)[0] == range(1) and schedule.had_died(range(1))
     assert schedule.take(3, 4)[0] == range(1, 2)
     assert schedule.lose(3, [range(1, 2)]) == (1, 2)
+    assert schedule.suspects and Schedule([range(9)]).suspects is False
     alone = [range(position, position + 1) for position in range(1, 6)]
     assert [schedule.take(4, 4)[0] for _ in range(6)] == [*alone, range(6, 9)]
     assert not schedule.had_died(range(6, 9))
+    for positions in alone:
+        assert schedule.suspects
+        schedule.finish(positions)
+    schedule.finish(range(1))
+    assert not schedule.suspects and not schedule.had_died(range(9))
 
 
 def test_schedule_stops_before_the_shard_that_failed() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,7 @@ def _connected(ray: Any, address: str | None, workers: int | None) -> Iterator[N
         try:
             with _own_sigterm():
                 ray.init(**options, log_to_driver=False, logging_level="ERROR")
+            _silence(ray)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             named = f"the Ray cluster {address}: cannot be used" if address else "Ray cannot be started here"
             raise ClusterError(f"{named} ({reason_of(error)}). {ADVICE}") from error
@@ -97,6 +99,11 @@ def _connected(ray: Any, address: str | None, workers: int | None) -> Iterator[N
     finally:
         with _own_sigterm():
             ray.shutdown()
+
+
+def _silence(ray: Any) -> None:
+    """Keep Ray from writing to stdout, where results go, that a worker died; no option of Ray 2.60 does."""
+    ray._private.worker.print_to_stdstream = lambda *message, **options: None
 
 
 @contextmanager
@@ -162,7 +169,7 @@ class _Run:
             while self.schedule.left or any(member.calls for member in self.members.values()):
                 self.hire()
                 self.hand_out()
-                for call in self.answered():
+                for call in self.answered(list(self.calls), LOOK_SECONDS):
                     self.take(call)
                 self.look()
         finally:
@@ -189,9 +196,11 @@ class _Run:
             self.capacity = self.workers or max(int(self.ray.cluster_resources().get("CPU", 0)), 1)
             self.last_look = now
 
-    def answered(self) -> list[Any]:
-        """The calls that were answered; waits for one, but not for long."""
-        answered, waiting = self.ray.wait(list(self.calls), timeout=LOOK_SECONDS)
+    def answered(self, calls: list[Any], wait_seconds: float) -> list[Any]:
+        """Those of the calls that were answered; waits for one, but not for long."""
+        if not calls:
+            return []
+        answered, waiting = self.ray.wait(calls, timeout=wait_seconds)
         if answered and waiting:
             answered += self.ray.wait(waiting, num_returns=len(waiting), timeout=0)[0]
         return answered
@@ -206,11 +215,13 @@ class _Run:
             self.call(member, member.actor.versions.remote(), self.take_versions)
 
     def hand_out(self) -> None:
-        for _ in range(CALLS_AHEAD):
+        # While a worker may die of a shard, no other is in its hands: it would be suspected as well.
+        ahead = 1 if self.schedule.suspects else CALLS_AHEAD
+        for _ in range(ahead):
             for member in self.members.values():
                 if not self.schedule.left:
                     return
-                if member.ready and len(member.calls) < CALLS_AHEAD:
+                if member.ready and len(member.calls) < ahead:
                     count = self.schedule.left // (2 * CALLS_AHEAD * len(self.members))
                     now, later = self.schedule.take(member.number, min(max(count, 1), CALL_SHARDS))
                     if now:
@@ -234,8 +245,9 @@ class _Run:
             self.bury(member, error)
             return
         self.last_living, self.failed_starts = time.monotonic(), 0
-        member.calls.pop(call, None)
         take(member, answer)
+        if call in member.calls:
+            self.schedule.finish(member.calls.pop(call))
 
     def take_versions(self, member: _Member, answer: tuple[str, dict[str, str]]) -> None:
         node, found = answer
@@ -263,6 +275,10 @@ class _Run:
         """Forget a worker that died, and put back what it had."""
         del self.members[member.number]
         self.ray.kill(member.actor)  # it may only be out of reach
+        for call in self.answered(list(member.calls), 0):
+            with suppress(self.ray.exceptions.RayError):  # what it answered before counts
+                self.take_outcome(member, self.ray.get(call))
+                self.schedule.finish(member.calls.pop(call))
         self.calls = {call: owner for call, owner in self.calls.items() if owner[0] is not member}
         position, deaths = self.schedule.lose(member.number, list(member.calls.values()))
         if self.failures:
@@ -271,16 +287,22 @@ class _Run:
             shard = self.shards[position]
             raise ClusterError(
                 f"{self.job.sources[shard.source].name}, rows {shard.first_row} to {shard.first_row + shard.rows - 1}: "
-                f"{deaths} workers died with them ({reason_of(error)}). Give workers more memory, or score the file "
+                f"{deaths} workers died with them ({_last_words(error)}). Give workers more memory, or score the file "
                 "with --engine local."
             ) from error
         if not member.ready:
             self.failed_starts += 1
             if self.failed_starts >= MAX_FAILED_STARTS:
                 raise ClusterError(
-                    f"workers die when they start ({reason_of(error)}). Install softplus-toolkit "
+                    f"workers die when they start ({_last_words(error)}). Install softplus-toolkit "
                     f"{self.versions['softplus-toolkit']} on every node."
                 ) from error
+
+
+def _last_words(error: Exception) -> str:
+    """Why a worker died, of the many lines that Ray writes: the exception, or else the first of them."""
+    last = str(error).strip().rpartition("\n")[2]
+    return reason_of(RuntimeError(last)) if re.match(r"\w+(Error|Exception): ", last) else reason_of(error)
 
 
 def _assignment(job: Job, shards: Sequence[Shard]) -> Assignment:

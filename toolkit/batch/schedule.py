@@ -36,7 +36,7 @@ class Schedule:
     def __init__(self, stretches: Sequence[Positions]) -> None:
         self._untouched = deque(stretches)
         self._hands: dict[int, Positions] = {}  # worker -> what it has not begun of its stretch
-        self._lost: Counter[int] = Counter()  # position -> workers that died with it
+        self._lost: Counter[int] = Counter()  # position -> workers that died with it, until it is done
         self.left = sum(map(len, stretches))
 
     def take(self, worker: int, count: int) -> tuple[Positions, Positions]:
@@ -65,6 +65,16 @@ class Schedule:
         dead = [position for positions in begun for position in positions]
         self._lost.update(dead)
         return max(((position, self._lost[position]) for position in dead), key=lambda each: each[1], default=(-1, 0))
+
+    @property
+    def suspects(self) -> bool:
+        """Whether there are shards that a worker died with, and nobody has done since."""
+        return bool(self._lost)
+
+    def finish(self, positions: Positions) -> None:
+        """These were done: no worker dies of them."""
+        for position in positions:
+            self._lost.pop(position, None)
 
     def had_died(self, positions: Positions) -> bool:
         """Whether a worker died with one of these: it may be done all the same."""
