@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.batch.checks import CHECKS
-from toolkit.batch.columns import check_schemas
+from toolkit.batch.columns import REASON, SOURCE_FILE, SOURCE_ROW, check_schemas
 from toolkit.batch.paths import Paths, default_output
 from toolkit.batch.score import Job
 from toolkit.batch.sources import find_files, open_sources
@@ -106,6 +106,8 @@ def _check_options(
     """Whether the options that say where the datasets are go together."""
     if group_by and (column or order):
         raise InputError("--group-by is for tidy tables, --column and --order for one dataset a row. Leave one out.")
+    if ours := {SOURCE_FILE, SOURCE_ROW, REASON}.intersection(group_by):
+        raise InputError(f"--group-by {ours.pop()}: the result has a column of this name. Rename it in the input.")
     if columns and not group_by:
         raise InputError("--columns names the columns of a tidy table. Name its id as well: --group-by ID")
     if columns and len(columns) != len(spec.columns):

@@ -20,7 +20,7 @@ from toolkit.errors import InputError
 from toolkit.files import appears_whole
 
 READ_ROWS = 65_536  # of a few columns: 1.5 MB
-MEMORY_BYTES = 128 << 20
+MEMORY_BYTES = 64 << 20
 MOST_RUNS = 4_000_000  # whose hashes are kept to tell whether an id comes back: 32 MB
 ROW_GROUP_BYTES = 8 << 20
 
