@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -82,7 +81,7 @@ def write_rejected(sources: Sequence[Source], folder: Place, parts: Sequence[Par
     written = expected = 0
     with pq.ParquetWriter(sink, schema, use_dictionary=repetitive) as writer:
         for groups in _in_turn(folder, parts):
-            expected += pc.sum(groups.column(COUNT)).as_py()
+            expected += _observations(groups)
             wanted = _Wanted.of(groups, sources[0].layout.by)
             rows = (batch for source in sources for batch in _rows_of(source, wanted, schema))
             while batches := list(islice(rows, ROW_GROUP_ROWS // READ_ROWS)):
@@ -99,7 +98,11 @@ def write_rejected(sources: Sequence[Source], folder: Place, parts: Sequence[Par
 
 def observations_of(folder: Place, parts: Sequence[Part]) -> int:
     """How many rows of the input the rejected groups have."""
-    return sum(pc.sum(groups.column(COUNT)).as_py() for groups in _in_turn(folder, parts))
+    return sum(map(_observations, _in_turn(folder, parts)))
+
+
+def _observations(groups: pa.Table) -> int:
+    return int(np.sum(groups.column(COUNT).to_numpy()))
 
 
 def _in_turn(folder: Place, parts: Sequence[Part]) -> Iterator[pa.Table]:

@@ -43,6 +43,8 @@ class Decoded:
     @property
     def accepted(self) -> Mask:
         """bool (n,): the rows that hold a dataset."""
+        if not any(self.reasons):  # nearly always, and told a hundred times as fast
+            return np.ones(len(self.reasons), np.bool_)
         return np.fromiter((reason is None for reason in self.reasons), np.bool_, len(self.reasons))
 
 
