@@ -111,7 +111,7 @@ def _estimate(plan: Plan, estimate: Estimate) -> str:
     else:
         took = f"{describe_duration(estimate.seconds)} on {_count(plan.workers or 1, 'worker')}"
     return (
-        f"{took}, {_bytes(estimate.memory_bytes)} of memory; the output takes {_bytes(estimate.output_bytes)}, "
+        f"about {took}, {_bytes(estimate.memory_bytes)} of memory; the output takes {_bytes(estimate.output_bytes)}, "
         f"with unfinished work at most {_bytes(estimate.disk_bytes)} of disk "
         f"(measured on the first {_count(estimate.rows_measured, 'row')})"
     )
