@@ -328,6 +328,7 @@ def test_a_violation_names_a_row_of_the_input() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"group_by": "source_file"}, "--group-by source_file: the result has a column of this name"),
         ({"group_by": "who"}, "no column 'who', or several, for --group-by"),
         (
             {"group_by": "subject", "columns": ["time", "note"]},

@@ -9,6 +9,10 @@ tensors.py   tensor columns of other tools,
 vectors.py   Spark's vectors,
 blobs.py     bytes, bare or .npy
 numbers.py   the numbers in them, of any type
+tidy.py      one row an observation: grouped into a file of datasets,
+groups.py    in memory,
+spill.py     in memory of a given size,
+ids.py       by ids of any type
 parquet.py   the files: opened, and streamed in flat memory
 """
 
