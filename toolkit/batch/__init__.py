@@ -9,6 +9,8 @@ checks.py    is every output positive, do the exported files agree
 smallest.py  the smallest predictions and their rows
 parts.py     one part and one receipt a shard
 pipeline.py  the local engine: a reader and workers
+schedule.py  who scores which shard, on a cluster
+ray_*.py     the Ray engine: the driver, what a worker does, the connection
 assemble.py  parts -> one file, in input order
 tidy.py      tidy tables: grouped before, and the rows of rejected groups found again
 origins.py   where their groups come from

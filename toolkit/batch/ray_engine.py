@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import re
-import signal
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from toolkit.batch.parts import Receipt
-from toolkit.batch.pipeline import usable_cores
+from toolkit.batch.ray_cluster import connected
 from toolkit.batch.ray_worker import Assignment, Outcome, Worker
 from toolkit.batch.schedule import Positions, Schedule, stretches
 from toolkit.batch.score import Job
 from toolkit.batch.shards import Shard
 from toolkit.batch.storage import open_folder
 from toolkit.batch.work import RUN_FILE, versions
-from toolkit.errors import ClusterError, MissingExtra, reason_of
+from toolkit.errors import ClusterError, reason_of
 
 CALL_SHARDS = 8  # at most in one call: the driver handles some 1,500 calls a second
 CALLS_AHEAD = 2  # of one worker: it never waits for the driver
@@ -32,9 +28,6 @@ MAX_DEATHS = 4  # workers that may die with the same shard before the shard is t
 MAX_FAILED_STARTS = 5  # in a row, while no worker lives
 NO_WORKER_SECONDS = 300.0  # a cluster that grows on demand takes minutes to start a machine
 LOOK_SECONDS = 2.0  # between two looks at how large the cluster is
-CONNECT_SECONDS = 10.0
-ADVICE = "Look at it with `ray status`, or name another with --ray-address."
-OBJECT_STORE_BYTES = 100 << 20  # of a cluster started here: it holds the model files
 
 
 def score_on_ray(
@@ -58,79 +51,8 @@ def score_on_ray(
     """
     if not shards:
         return
-    check_ray()
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
-    with _connected(ray, address, workers):
+    with connected(address, workers) as ray:
         _Run(ray, job, shards, workers, done).run()
-
-
-def check_ray() -> None:
-    """Whether Ray is installed; it is not imported, which takes a second.
-
-    Raises:
-        MissingExtra: it is not.
-    """
-    if importlib.util.find_spec("ray") is None:
-        raise MissingExtra("batch-predict --engine ray", "ray", "Ray")
-
-
-@contextmanager
-def _connected(ray: Any, address: str | None, workers: int | None) -> Iterator[None]:
-    """Connected to the cluster named, or to one of its own; where the caller is connected already, to that one."""
-    if ray.is_initialized():
-        yield
-        return
-    address = address or os.environ.get("RAY_ADDRESS")
-    local = {"address": "local", "num_cpus": workers or usable_cores(), "object_store_memory": OBJECT_STORE_BYTES}
-    if address and address != "auto":
-        _check_answers(address)
-    options = {"address": address} if address else {**local, "include_dashboard": False}
-    try:
-        try:
-            with _own_sigterm():
-                ray.init(**options, log_to_driver=False, logging_level="ERROR")
-            _silence(ray)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            named = f"the Ray cluster {address}: cannot be used" if address else "Ray cannot be started here"
-            raise ClusterError(f"{named} ({reason_of(error)}). {ADVICE}") from error
-        yield
-    finally:
-        with _own_sigterm():
-            ray.shutdown()
-
-
-def _silence(ray: Any) -> None:
-    """Keep Ray from writing to stdout, where results go, that a worker died; no option of Ray 2.60 does."""
-    ray._private.worker.print_to_stdstream = lambda *message, **options: None
-
-
-@contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Keep what SIGTERM does: Ray puts its own answer, which writes its stack to stderr."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
-
-
-def _check_answers(address: str) -> None:
-    """Whether anybody listens there: Ray itself waits for minutes, and writes about it.
-
-    Raises:
-        ClusterError: nobody does, or it is no HOST:PORT.
-    """
-    host, colon, port = address.rpartition(":")
-    if not (host and colon and port.isdigit()) or "/" in host:
-        raise ClusterError(
-            f"--ray-address {address}: not HOST:PORT. Run this on a machine of the cluster, with the address that "
-            "`ray start --head` printed, or with auto."
-        )
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise ClusterError(f"the Ray cluster {address}: does not answer ({reason_of(error)}). {ADVICE}") from error
 
 
 @dataclass

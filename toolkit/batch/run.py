@@ -14,7 +14,8 @@ from toolkit.batch.parts import Receipt, read_receipt
 from toolkit.batch.pipeline import score_locally, usable_cores
 from toolkit.batch.prepare import Prepared, prepare
 from toolkit.batch.publish import publish, published_before, with_replay
-from toolkit.batch.ray_engine import check_ray, score_on_ray
+from toolkit.batch.ray_cluster import check_ray
+from toolkit.batch.ray_engine import score_on_ray
 from toolkit.batch.score import Job
 from toolkit.batch.shards import plan_shards
 from toolkit.batch.sources import check_unchanged_since
