@@ -35,7 +35,8 @@ sample-model: .venv/dev
 	$(BIN)/toolkit simulate samples/diffusion.py:simulate --count 1000000 --seed 0 build/diffusion.parquet
 	rm -rf build/sample-model
 	$(BIN)/toolkit train build/diffusion.parquet --parameters v,a,t0 --exchangeable-rows --epochs 12 --calibration-count 500 --output build/sample-model
-	$(BIN)/toolkit export --model build/sample-model --format all --precision all
+	$(BIN)/toolkit simulate samples/diffusion.py:simulate --count 6000 --seed 6000 build/calibration.parquet
+	$(BIN)/toolkit export --model build/sample-model --format all --precision all --calibration build/calibration.parquet
 	$(BIN)/toolkit verify --model build/sample-model
 	rm -rf samples/model && mv build/sample-model samples/model
 	$(BIN)/toolkit batch-predict samples/response_times.parquet --model samples/model --output build/response_times.predictions.parquet --overwrite

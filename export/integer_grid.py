@@ -95,6 +95,8 @@ def choose_grid(network: Network, datasets: Values) -> Grid:
 
     Args:
         datasets: float32 (datasets, rows, columns).
+    Raises:
+        ExportError: the network begins with layers that codes cannot take the place of.
     """
     spread = _spread(network, datasets)
     some = datasets[:: -(-len(datasets) // COMPARED)]
@@ -116,17 +118,11 @@ def on_codes(network: Network, grid: Grid) -> Network:
     grid, taken into that layer.
 
     Raises:
-        ExportError: the first layers cannot be taken in.
+        ExportError: as `choose_grid`.
     """
     slopes, offsets, layers = _leading(network)
     first = layers[0]
-    if not isinstance(first, Conv1D | Dense):
-        raise ExportError(f"begins with a {type(first).__name__} layer: integer files begin with Conv1D or Dense.")
-    if isinstance(first, Conv1D) and first.padding != "valid":
-        raise ExportError(
-            f"its first Conv1D pads with {first.padding!r}: an integer file takes codes, and none of them "
-            "is a row of zeros. Use padding='valid' there, or export it as int8: toolkit export --precision int8"
-        )
+    assert isinstance(first, Conv1D | Dense)
     kernel, parts = first.kernel.astype(np.float64), []
     bias = first.bias.astype(np.float64)
     for index, column in enumerate(grid.columns):
@@ -184,7 +180,7 @@ def _leading(network: Network) -> tuple[NDArray[np.float64], NDArray[np.float64]
     """The layers in front that only scale and shift columns, as slope and offset (columns,), and the other layers.
 
     Raises:
-        ExportError: one of them treats rows differently.
+        ExportError: one of them treats rows differently, or what follows is no layer that can take codes.
     """
     slopes, offsets = np.ones(network.shape[1]), np.zeros(network.shape[1])
     layers = list(network.layers)
@@ -196,7 +192,15 @@ def _leading(network: Network) -> tuple[NDArray[np.float64], NDArray[np.float64]
             slope, offset = layer.scale.astype(np.float64), layer.offset.astype(np.float64)
         if max(slope.size, offset.size) > network.shape[1]:
             raise ExportError(
-                f"its {type(layer).__name__} layer treats rows differently. Integer files need one per column."
+                f"its {type(layer).__name__} layer scales each row differently. Integer files take one scale a column."
             )
         slopes, offsets = slopes * slope.reshape(-1), offsets * slope.reshape(-1) + offset.reshape(-1)
+    first = layers[0]
+    if not isinstance(first, Conv1D | Dense):
+        raise ExportError(f"it begins with a {type(first).__name__} layer, integer files with Conv1D or Dense.")
+    if isinstance(first, Conv1D) and first.padding != "valid":
+        raise ExportError(
+            f"its first Conv1D pads with {first.padding!r}: an integer file takes codes, and none of them is a row of "
+            "zeros. Use padding='valid' there, or export it as int8: toolkit export --precision int8"
+        )
     return slopes, offsets, layers
