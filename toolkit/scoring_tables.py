@@ -103,6 +103,8 @@ def _plan_lines(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "unfinished", f"{plan.unfinished}: {plan.state}"
     if plan.estimate:
         yield "estimate", _estimate(plan, plan.estimate)
+    elif plan.rows:
+        yield "estimate", "none: how many datasets a tidy table holds is known once it is read"
 
 
 def _estimate(plan: Plan, estimate: Estimate) -> str:

@@ -29,8 +29,8 @@ from toolkit.errors import OutputError
 WARM_UP_ROWS = 64
 FIRST_ROWS = 512
 MEASURED_SECONDS = 0.7
-# For what only a whole run holds: threads, more engines, parts that are put together, the allocators' slack. With it the
-# estimate was 1.02 to 1.07 times what runs of two workers held for fixed-size lists, 1.3 to 1.5 times for variable ones.
+# For what only a whole run holds: threads, more engines, parts put together, slack of the allocators. With it estimates
+# were 1.02 to 1.07 times what runs of two workers held for fixed-size lists, 1.3 to 1.5 times for variable ones.
 MARGIN_BYTES = 24 << 20
 
 
