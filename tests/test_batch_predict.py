@@ -86,7 +86,7 @@ def test_batch_predict_writes_every_column_but_the_datasets_then_predictions_and
     result = json.loads(json.dumps(summary.to_json(), allow_nan=False))
     assert list(result) == [
         *("rows_in", "rows_predicted", "rows_rejected", "seconds", "output", "rejected", "formats"),
-        *("outside_training_range", "smallest"),
+        *("outside_training_range", "smallest", "runtime"),
     ]
     assert (result["rows_in"], result["rows_predicted"], result["rows_rejected"]) == (2000, 2000, 0)
     assert result["seconds"] > 0 and result["output"] == str(output) and result["rejected"] is None
@@ -414,7 +414,8 @@ def test_batch_predict_leaves_evidence_in_the_output(
 ) -> None:
     summary = batch_predict(write(tmp_path / "a.parquet", datasets[:99]), model=exported)
     evidence = json.loads(pq.read_metadata(summary.output).metadata[b"softplus_toolkit.scoring"])
-    assert evidence["model"] == {"file": FILES[0], "sha256": sha256_of(exported / FILES[0])}
+    sha256 = sha256_of(exported / FILES[0])
+    assert evidence["model"] == {"file": FILES[0], "sha256": sha256, "runtime": "litert"}
     assert evidence["formats"] == summary.to_json()["formats"] and evidence["rows_in"] == 99
 
 

@@ -54,10 +54,10 @@ class Summary:
             "seconds": self.seconds,
             "output": str(self.output),
             "rejected": None if self.rejected is None else str(self.rejected),
-            "runtime": self.runtime,
             "formats": [check.to_json(self.parameters) for check in self.checks],
             "outside_training_range": asdict(self.outside),
             "smallest": self.smallest,
+            "runtime": self.runtime,
         }
 
 
