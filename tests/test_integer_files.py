@@ -100,6 +100,11 @@ def test_load_refuses_a_host_that_is_not_the_file_s(file: Path) -> None:
         load(file)
 
 
+def test_openvino_is_not_given_integer_files(file: Path) -> None:
+    with pytest.raises(ModelError, match="an integer-only file, which OpenVINO is not given. LiteRT runs it"):
+        load(file, runtime="openvino")
+
+
 def micro_codes(file: Path, codes: np.ndarray) -> np.ndarray:
     """What TensorFlow Lite Micro gives, one dataset after the other: int8 (datasets, parameters)."""
     runtime = pytest.importorskip(

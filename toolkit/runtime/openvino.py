@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit.errors import ModelError
+from toolkit.integer import host_of
+from toolkit.metadata import read_metadata
 from toolkit.runtime.batches import in_batches
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ def load_openvino(path: Path, threads: int, batch: int) -> Predict:
     """The file as a function. One stream: the calls of one worker come one after the other."""
     import openvino
 
+    if path.suffix == ".tflite" and host_of(path, read_metadata(path)) is not None:
+        raise ModelError(f"{path}: an integer-only file, which OpenVINO is not given. LiteRT runs it: --runtime litert")
     core = openvino.Core()
     model = core.read_model(os.fspath(path))
     (model_input,), (model_output,) = model.inputs, model.outputs
