@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -105,20 +106,15 @@ def test_simulate_command_is_silent_with_quiet(
     assert (result.exit_code, result.output) == (0, "")
 
 
-def test_simulate_command_draws_a_live_line_on_a_terminal(small_simulator: str, tmp_path: Path) -> None:
+def on_terminal(*arguments: object) -> bytes:
+    """What `toolkit ARGUMENTS` draws on a terminal, where it finishes well."""
     ours, theirs = pty.openpty()
-    command = [
-        sys.executable,
-        "-m",
-        "toolkit",
-        "simulate",
-        small_simulator,
-        tmp_path / "out.parquet",
-        "--count",
-        "20000",
-    ]
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
-    process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "toolkit", *map(str, arguments)],
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    )
     os.close(theirs)
     shown = b""
     try:
@@ -127,6 +123,23 @@ def test_simulate_command_draws_a_live_line_on_a_terminal(small_simulator: str, 
     except OSError:  # the other end is closed: the command has finished
         pass
     os.close(ours)
-    assert process.wait(60) == 0
+    assert process.wait(60) == 0, shown
+    return shown
+
+
+def test_simulate_command_draws_a_live_line_on_a_terminal(small_simulator: str, tmp_path: Path) -> None:
+    shown = on_terminal("simulate", small_simulator, tmp_path / "out.parquet", "--count", 20000)
     assert b"simulate" in shown and b"20,000 of 20,000 datasets" in shown and b"datasets/s" in shown
     assert b"\x1b[" in shown  # redrawn in place
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_batch_predict_command_prints_whole_lines_above_the_live_one(
+    small_datasets: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    (tmp_path / "in.parquet").symlink_to(small_datasets)
+    monkeypatch.chdir(tmp_path)
+    shown = on_terminal("batch-predict", "in.parquet", "--model", exported, "--check", "off", *options)
+    lines = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", shown).replace(b"\r", b"\n").split(b"\n")
+    assert b"in.parquet: datasets in 'x', 24 x 2, one list per observation" in [line.strip() for line in lines]
+    assert any(b"2,000 of 2,000 rows" in line for line in lines)
