@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -316,3 +317,30 @@ def test_of_two_runs_that_begin_at_once_one_goes_on(
     for thread in threads:
         thread.join(60)
     assert (len(entered), len(refused)) == (1, 1)
+
+
+def test_tidy_tables_in_an_object_store_are_grouped_there(
+    bucket: Callable[[str], str], exported: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    count, rows = 12, 24
+    order = rng.permutation(np.repeat(np.arange(count), rows))
+    signal = rng.random(count * rows)
+    signal[5] = np.nan
+    table = pa.table({"id": order, "time": rng.random(count * rows), "signal": signal})
+    written = {}
+    for name, place in (("local", str(tmp_path / "a.parquet")), ("remote", bucket("a.parquet"))):
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        home, file = folder_of(place)
+        home.write(file, sink.getvalue())
+        summary = batch_predict(place, model=exported, group_by="id", check="off")
+        assert (summary.rows_in, summary.rows_rejected) == (count, 1)
+        assert summary.rejected is not None
+        for kind, result in (("predicted", summary.output), ("rejected", summary.rejected)):
+            with open_input(str(result)) as opened:
+                written[name, kind] = pq.read_table(opened).drop_columns(["source_file"])
+    assert written["local", "predicted"].equals(written["remote", "predicted"])
+    assert str(written["local", "rejected"].to_pylist()) == str(written["remote", "rejected"].to_pylist())
+    home, _ = folder_of(bucket("a.parquet"))
+    assert [name for name in home.names() if "unfinished" in name] == []

@@ -226,8 +226,8 @@ def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:
                               text=True, check=True, cwd=Path(__file__).parent.parent)  # fmt: skip
         peaks.append(int(done.stdout) << 10)
         assert pq.read_metadata(tmp_path / "groups.parquet").num_rows == groups
-    # Measured: 178 and 208 MB.
-    assert peaks[1] - peaks[0] < 60e6, peaks
+    # Measured: 191 and 198 MB.
+    assert peaks[1] - peaks[0] < 15e6, peaks
 
 
 def test_the_file_has_the_same_bytes_whatever_the_memory(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from toolkit.batch.columns import REASON, rejected_schema, user_schema
 from toolkit.batch.parts import Part, read_part
 from toolkit.batch.score import Job
 from toolkit.batch.sources import Source, open_sources
-from toolkit.batch.storage import Place, beside, is_there, open_folder
+from toolkit.batch.storage import Place, is_there, open_folder
 from toolkit.datasets import iter_batches
 from toolkit.datasets.ids import codes_of, hashes_of, plain_id
 from toolkit.datasets.tidy import COUNT, DATASET, MEMORY_BYTES, Tidy, group_files
@@ -43,8 +43,7 @@ def grouped(job: Job, memory_bytes: int = MEMORY_BYTES) -> Job:
     """
     if not is_tidy(job.sources):
         return job
-    inside = job.folder / "_" if isinstance(job.folder, Path) else join(job.folder, "_")
-    place = beside(inside, GROUPS_FILE)
+    place = job.folder / GROUPS_FILE if isinstance(job.folder, Path) else join(job.folder, GROUPS_FILE)
     if not is_there(place):
         names = [source.name for source in job.sources]
         layout = job.sources[0].layout
