@@ -16,6 +16,7 @@ tidy.py      tidy tables: grouped before, and the rows of rejected groups found 
 origins.py   where their groups come from
 paths.py     where a run writes
 storage.py   a folder here or in an object store: what is written there appears whole or not at all
+ahead.py     many small requests at a time
 lock.py      who owns the folder of an unfinished run
 work.py      which run that folder is of
 publish.py   the result appears

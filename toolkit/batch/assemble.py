@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from toolkit.batch.ahead import ahead
 from toolkit.batch.parts import Part, Receipt, read_part
 from toolkit.batch.shards import Shard
 from toolkit.batch.storage import Place
@@ -53,8 +54,7 @@ def assemble(
     repetitive = [field.name for field in schema if any(is_type(field.type) for is_type in flat)]
     with pq.ParquetWriter(sink, schema, use_dictionary=repetitive) as writer:
         waiting: list[pa.Table] = []
-        for part in parts:
-            table = read_part(folder, part)
+        for part, table in ahead(lambda part: (part, read_part(folder, part)), parts):
             if table is None or table.num_rows != part.rows:
                 raise OutputError(f"{folder}, {part.file}: gone or damaged. Run the same command with --resume.")
             waiting.append(table)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from toolkit.batch.ahead import ahead
 from toolkit.batch.assemble import check_complete
 from toolkit.batch.checks import Violation
 from toolkit.batch.lock import CheckOwned, owned
@@ -44,6 +45,7 @@ def batch_predict(
     workers: int | None = None,
     engine: str = "local",
     ray_address: str | None = None,
+    keep_going: bool = False,
     resume: bool = False,
     overwrite: bool = False,
     report: Report = silent,
@@ -84,6 +86,8 @@ def batch_predict(
         engine: 'local', or 'ray' for a cluster whose nodes all see the inputs and the output's folder.
         ray_address: HOST:PORT of the cluster that this machine is part of, or 'auto' to look for it. By default the one
             that $RAY_ADDRESS names; else one is started on this machine, and ended afterwards.
+        keep_going: leave out row groups and files that cannot be read, and name them in the summary. Every file is read
+            once before.
         resume: go on with the unfinished run to the same output, if there is one.
         overwrite: replace a finished output.
         report: told of rows done, rows in all and rows rejected so far, after each shard.
@@ -116,6 +120,7 @@ def batch_predict(
         columns=columns,
         strict_range=strict_range,
         runtime=runtime,
+        keep_going=keep_going,
     )
     for line in prepared.describe_layouts():
         say(line)
@@ -138,7 +143,7 @@ def batch_predict(
                 else:
                     begin(paths.work, prepared.key)
                 job = grouped(prepared.job)
-                receipts = _score_all(prepared, job, score, report, check_owned)
+                receipts = _score_all(prepared, job, going_on, score, report, check_owned)
                 evidence = evidence_of(job, prepared.key, prepared.scoring, receipts)
                 publish(job, paths, receipts, evidence, prepared.job.sources)
             clear(paths.work)
@@ -166,16 +171,19 @@ def _can_go_on(prepared: Prepared) -> bool:
 
 
 def _score_all(
-    prepared: Prepared, job: Job, score: Callable[..., None], report: Report, check_owned: CheckOwned
+    prepared: Prepared,
+    job: Job,
+    going_on: bool,
+    score: Callable[..., None],
+    report: Report,
+    check_owned: CheckOwned,
 ) -> list[Receipt]:
     """Score what is not scored yet; the receipts of all shards, in order, which account for every row."""
     work = prepared.paths.work
     shards = plan_shards(job.sources)
-    total = sum(source.rows for source in job.sources)
-    receipts: dict[int, Receipt] = {}
-    for shard in shards:
-        if receipt := read_receipt(work, shard, job.run):
-            receipts[shard.index] = receipt
+    total = sum(source.rows_kept for source in job.sources)
+    found = ahead(lambda shard: read_receipt(work, shard, job.run), shards if going_on else ())
+    receipts = {receipt.shard: receipt for receipt in found if receipt}
     rows_done = sum(receipt.rows_in for receipt in receipts.values())
     rejected = sum(receipt.rows_rejected for receipt in receipts.values())
     report(rows_done, total, rejected)

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from toolkit import __version__
+from toolkit.batch.ahead import ahead
 from toolkit.batch.lock import LOCK_FILE
 from toolkit.batch.sources import Source
 from toolkit.batch.storage import Place, open_folder
@@ -77,6 +78,8 @@ class RunKey:
         for source, other in zip(now["inputs"], earlier["inputs"], strict=True):
             if source["layout"] != other["layout"]:
                 return f"the datasets in {source['name']} were read as {other['layout']}, now as {source['layout']}"
+            if source.get("lost") != other.get("lost"):
+                return f"other row groups of {source['name']} are left out now"
             if source != other:
                 return f"the input {source['name']} has changed"
         for package, number in now["versions"].items():
@@ -94,6 +97,7 @@ def run_key(options: Mapping[str, str], models: tuple[ModelFile, ...], sources: 
             "modified_ns": source.modified_ns,
             "footer_sha256": source.footer_sha256,
             "layout": source.layout.describe(),
+            **({"lost": list(source.lost)} if source.lost else {}),
         }
         for source in sources
     )
@@ -121,9 +125,8 @@ def clear(place: Place) -> None:
     """Remove everything but the lock. run.json goes first: parts without it belong to no run."""
     folder = open_folder(place)
     folder.remove(RUN_FILE)
-    for name in folder.names():
-        if name != LOCK_FILE:
-            folder.remove(name)
+    for _ in ahead(folder.remove, [name for name in folder.names() if name != LOCK_FILE]):
+        pass
 
 
 def clear_partial(place: Place) -> None:
