@@ -210,18 +210,23 @@ def _windows(layer: Conv1D | Dense, values: Values) -> Values:
     """What each output reads, in the order of the kernel's own axes: (datasets, rows, width * channels)."""
     if isinstance(layer, Dense):
         return values
-    width, reach = len(layer.kernel), (len(layer.kernel) - 1) * layer.dilation
     rows = output_shape(layer, values.shape[2:])[0]
-    before = behind = 0
-    if layer.padding == "causal":
-        before = reach
-    elif layer.padding == "same":
-        missing = max((rows - 1) * layer.strides + reach + 1 - values.shape[2], 0)
-        before, behind = missing // 2, missing - missing // 2
+    before, behind = padding_of(layer, values.shape[2])
     padded = np.pad(values[:, 0], ((0, 0), (before, behind), (0, 0)))
     last = (rows - 1) * layer.strides + 1
-    taps = [padded[:, tap * layer.dilation :][:, : last : layer.strides] for tap in range(width)]
+    taps = [padded[:, tap * layer.dilation :][:, : last : layer.strides] for tap in range(len(layer.kernel))]
     return np.concatenate(taps, axis=2)
+
+
+def padding_of(layer: Conv1D | Dense, rows: int) -> tuple[int, int]:
+    """Rows of zeros before and behind that a layer reads."""
+    if isinstance(layer, Dense) or layer.padding == "valid":
+        return 0, 0
+    reach = (len(layer.kernel) - 1) * layer.dilation
+    if layer.padding == "causal":
+        return reach, 0
+    missing = max((output_shape(layer, (rows, 1))[0] - 1) * layer.strides + reach + 1 - rows, 0)
+    return missing // 2, missing - missing // 2
 
 
 def move(layer: Layer, given: Values, zero_point: int) -> Values:

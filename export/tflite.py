@@ -30,14 +30,14 @@ def to_tflite(function: Any, precision: str) -> bytes:
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
-    model = _read(converter.convert())
+    model = read_model(converter.convert())
     _name_tensors(model)
     if precision == "float16":
         _halve_weights(model)
     return write_model(model)
 
 
-def _read(content: bytes) -> Any:
+def read_model(content: bytes) -> Any:
     from ai_edge_litert import schema_py_generated as schema
 
     return schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))

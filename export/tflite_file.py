@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.network import Conv1D, Dense, GlobalPooling1D, Pooling1D, Reshape, Shape, ZeroPadding1D, output_shape
-from export.quantize import Codes, IntegerLayer, IntegerLinear
-from export.tflite import write_model
+from export.quantize import Codes, IntegerLayer, IntegerLinear, padding_of
+from export.tflite import read_model, write_model
 from toolkit.spec import INPUT_NAME, METADATA_NAME
 
 # Versions of operations that take int8; readers of older files need them.
-VERSIONS = {"RESHAPE": 1, "CONV_2D": 3, "MAX_POOL_2D": 2, "PAD": 2}
+VERSIONS = {"RESHAPE": 1, "CONV_2D": 3, "MAX_POOL_2D": 2, "PAD": 2, "QUANTIZE": 1, "DEQUANTIZE": 2}
 
 
 @dataclass
@@ -41,7 +41,7 @@ class TfliteFile:
         """One layer; the tensor it gives, its shape without the batch as `network` counts it, and its codes."""
         if isinstance(layer, IntegerLinear):
             after = output_shape(layer.layer, size)
-            return self._linear(layer, values, size, after, codes), after, layer.output
+            return self.linear(layer, values, size, after, codes), after, layer.output
         after = output_shape(layer, size)
         inner = (1, *after) if len(after) == 2 else after
         match layer:
@@ -63,7 +63,15 @@ class TfliteFile:
         self.operator("RESHAPE", [values, self.shapes[shape]], given, "ReshapeOptions")
         return given
 
-    def _linear(self, linear: IntegerLinear, values: int, size: Shape, after: Shape, codes: Codes) -> int:
+    def linear(
+        self, linear: IntegerLinear, values: int, size: Shape, after: Shape, codes: Codes, *, high: int = 1
+    ) -> int:
+        """A Conv1D or Dense, as a convolution.
+
+        Args:
+            size, after: (rows, channels) or (features,) of what it takes and gives.
+            high: 2 where `values` are (2, rows, channels), the kernel's channels being those of one, then the other.
+        """
         layer, kernel = linear.layer, linear.codes
         flat = len(size) == 1
         if flat:
@@ -73,22 +81,41 @@ class TfliteFile:
             strides, dilation, padding = layer.strides, layer.dilation, layer.padding
         else:
             kernel = kernel[np.newaxis]
-        if padding == "causal":
-            before = (len(kernel) - 1) * dilation
-            values = self._pad(values, (1, before + size[0], size[1]), codes, before, 0)
+        width, channels, filters = kernel.shape
+        if padding == "causal" or (padding == "same" and high > 1):
+            before, behind = padding_of(layer, size[0])
+            values = self._pad(values, (high, before + size[0] + behind, size[1]), codes, before, behind)
             padding = "valid"
-        weights = np.ascontiguousarray(np.moveaxis(kernel, 2, 0)[:, np.newaxis])  # OHWI
+        weights = kernel.reshape(width, high, channels // high, filters).transpose(3, 1, 0, 2)  # OHWI
         name = "dense" if isinstance(layer, Dense) else "conv1d"
         scales = linear.scales.astype(np.float32)
         unit = (np.float32(codes.scale) * scales).tolist()
         given = self.tensor(name, (1, 1, after[0]) if flat else (1, *after), linear.output)
         inputs = [
             values,
-            self.constant(f"{name}/kernel", weights, scales.tolist()),
+            self.constant(f"{name}/kernel", np.ascontiguousarray(weights), scales.tolist()),
             self.constant(f"{name}/bias", linear.bias, unit),
         ]
         self.conv(inputs, given, padding, strides, dilation, linear.activation)
         return self.reshape(given, after, linear.output) if flat else given
+
+    def add_model(self, content: bytes) -> tuple[int, int]:
+        """All of another file's operations behind those that are here; its input and output tensor."""
+        other = read_model(content)
+        (graph,) = other.subgraphs
+        tensors, buffers, opcodes = len(self.graph.tensors), len(self.model.buffers), len(self.model.operatorCodes)
+        self.model.buffers += other.buffers[1:]  # the first is empty by convention, here and there
+        self.model.operatorCodes += other.operatorCodes
+        for tensor in graph.tensors:
+            tensor.buffer = tensor.buffer and tensor.buffer + buffers - 1
+            self.graph.tensors.append(tensor)
+        for operator in graph.operators:
+            operator.opcodeIndex += opcodes
+            operator.inputs = [index + tensors if index >= 0 else index for index in operator.inputs]
+            operator.outputs = [index + tensors for index in operator.outputs]
+            self.graph.operators.append(operator)
+        (source,), (given,) = graph.inputs, graph.outputs
+        return source + tensors, given + tensors
 
     def conv(
         self,
@@ -179,7 +206,10 @@ class TfliteFile:
             setattr(operator.builtinOptions, attribute, value)
         self.graph.operators.append(operator)
 
-    def finish(self, source: int, outputs: list[int], names: Sequence[str], facts: Mapping[str, Any]) -> bytes:
+    def finish(
+        self, source: int, outputs: list[int], names: Sequence[str], facts: Mapping[str, Any] | None = None
+    ) -> bytes:
+        """The file; names and facts as its only signature and its metadata say them."""
         from ai_edge_litert import schema_py_generated as schema
 
         self.graph.inputs, self.graph.outputs = [source], outputs
@@ -188,6 +218,8 @@ class TfliteFile:
         signature.inputs = [_named(INPUT_NAME, source)]
         signature.outputs = [_named(*each) for each in zip(names, outputs, strict=True)]
         self.model.signatureDefs = [signature]
+        if facts is None:
+            return write_model(self.model)
         buffer, entry = schema.BufferT(), schema.MetadataT()
         buffer.data = np.frombuffer(json.dumps(facts, indent=1, sort_keys=True).encode(), np.uint8)
         self.model.buffers.append(buffer)
