@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from toolkit.batch.smallest import Small
 from toolkit.datasets import encode
 from toolkit.errors import InputError, NotPositive
 
+ROOT = Path(__file__).parent.parent
 ROWS = 24
 NAMES = ("time", "signal")
 PREDICTED = ["predicted_height", "predicted_rate", "predicted_noise"]
@@ -364,3 +368,42 @@ def test_the_command_takes_tidy_tables(model: Path, tmp_path: Path, toolkit_comm
     assert done.exit_code == 3, done.stderr
     assert "grouped by 'who'" in done.stderr and "41 rows in = 34 predicted + 7 rejected" in done.stdout
     shutil.rmtree(tmp_path / "none", ignore_errors=True)
+
+
+RUN = """
+import sys
+from toolkit.batch import batch_predict
+from toolkit.batch import run, tidy
+run.grouped = lambda job: tidy.grouped(job, 200_000)
+batch_predict(sys.argv[1], model=sys.argv[2], group_by="subject", output=sys.argv[3], check="off", resume=True)
+"""
+
+
+@pytest.mark.soak
+def test_a_run_killed_at_any_moment_is_resumed_to_the_same_bytes(model: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    datasets = datasets_of(6000)
+    datasets[::50, 3, 1] = np.nan
+    pq.write_table(tidy_table(datasets, list(range(6000)), shuffled(6000)), tmp_path / "a.parquet")
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    command = [sys.executable, "-c", RUN, tmp_path / "a.parquet", model]
+    begun = time.monotonic()
+    subprocess.run([*command, tmp_path / "whole" / "out.parquet"], check=True, cwd=ROOT)
+    seconds = time.monotonic() - begun
+    killed = 0
+    for _ in range(25):
+        with subprocess.Popen([*command, tmp_path / "killed" / "out.parquet"], cwd=ROOT) as process:
+            try:
+                process.wait(rng.uniform(0.3, 1.0) * seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                killed += 1
+        if process.returncode == 0:
+            assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
+            shutil.rmtree(tmp_path / "killed")
+            (tmp_path / "killed").mkdir()
+    assert killed >= 5
+    subprocess.run([*command, tmp_path / "killed" / "out.parquet"], check=True, cwd=ROOT)
+    assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
+    assert [file.name for file in (tmp_path / "killed").iterdir() if "unfinished" in file.name] == []
