@@ -381,9 +381,9 @@ def test_iter_batches_names_the_damaged_row_group(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[offset : offset + 200] = bytes(200)
     path.write_bytes(content)
-    for batch_rows, groups in ((50, "row group 9"), (100, "row group 9"), (300, "row groups 9 to 11")):
+    for batch_rows in (50, 100, 300):
         read = 0
-        with pytest.raises(InputError, match=rf"x\.parquet, {groups}: damaged \("):
+        with pytest.raises(InputError, match=r"x\.parquet, row group 9: damaged \("):
             for batch in iter_batches(path, None, None, batch_rows):
                 read += len(batch)
         assert read == 900, "what lies before is read"

@@ -2,6 +2,7 @@
 
 ToolkitError                one or two lines: where, what, what to do; the command line prints it and exits with 1
  ├─ InputError              datasets that cannot be read, or hold what the model does not take
+ │   └─ DamagedInput        a file, or a row group, whose bytes are not those that somebody wrote
  ├─ OutputError             a result that cannot be written where it was asked for
  ├─ ModelError              a model directory or model file that is absent, changed or unusable
  │   └─ NotPositive         a model file that gave, or could give, an output that is not finite and positive
@@ -49,6 +50,10 @@ class ToolkitError(Exception):
 
 class InputError(ToolkitError):
     """Datasets that cannot be read, or hold what the model does not take."""
+
+
+class DamagedInput(InputError):
+    """A file, or a row group, whose bytes are not those that somebody wrote."""
 
 
 class OutputError(ToolkitError):

@@ -2,6 +2,7 @@
 
 sources.py   what the user named -> the files to score
 columns.py   which columns go where
+damage.py    what of the files cannot be read
 shards.py    what is scored as one, and how it is read
 score.py     one shard: read, score, check, write
 guilty.py    a row with which something raises, alone

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from toolkit.batch.checks import CHECKS
 from toolkit.batch.columns import REASON, SOURCE_FILE, SOURCE_ROW, check_schemas
+from toolkit.batch.damage import Lost, open_undamaged
 from toolkit.batch.paths import Paths, default_output
+from toolkit.batch.pipeline import usable_cores
 from toolkit.batch.score import Job
 from toolkit.batch.sources import find_files, open_sources
 from toolkit.batch.work import RunKey, run_key
@@ -25,12 +28,14 @@ class Prepared:
 
     Attributes:
         scoring: the manifest's entry for the file that scores.
+        lost: what is left out because it cannot be read.
     """
 
     job: Job
     key: RunKey
     paths: Paths
     scoring: ModelFile
+    lost: tuple[Lost, ...] = ()
 
     def describe_layouts(self) -> list[str]:
         """`input.parquet: datasets in 'x', 200 x 2, ...`; one line for all files that are alike."""
@@ -57,6 +62,7 @@ def prepare(
     columns: Sequence[str] = (),
     strict_range: bool,
     runtime: str | None = None,
+    keep_going: bool = False,
 ) -> Prepared:
     """What `batch_predict` would do with these arguments, which are its own; it raises the same errors."""
     if check not in CHECKS:
@@ -69,9 +75,16 @@ def prepare(
     scoring = find_file(directory, file or DEFAULT_FILE)
     others = tuple(entry for entry in manifest.files if entry.file != scoring.file and check != "off")
     _check_options(manifest.spec, column, order, group_by, columns)
-    sources = open_sources(
-        names := find_files(given), manifest.spec, column=column, order=order, group_by=group_by, columns=columns
+    if keep_going and group_by:
+        raise InputError("--keep-going is not for tidy tables: with rows missing, their groups would be wrong.")
+    names = find_files(given)
+    open_files = partial(
+        open_sources, spec=manifest.spec, column=column, order=order, group_by=group_by, columns=columns
     )
+    if keep_going:
+        sources, lost = open_undamaged(names, lambda name: open_files([name])[0], usable_cores())
+    else:
+        sources, lost = open_files(names), ()
     check_schemas(sources, manifest.spec.parameters)
     paths = Paths.of(default_output(given, names) if output is None else output)
     paths.check_not_inputs(names)
@@ -97,7 +110,7 @@ def prepare(
         strict_range,
         ran,
     )
-    return Prepared(job, key, paths, scoring)
+    return Prepared(job, key, paths, scoring, lost)
 
 
 def _check_options(

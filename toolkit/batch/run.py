@@ -144,7 +144,7 @@ def batch_predict(
                     begin(paths.work, prepared.key)
                 job = grouped(prepared.job)
                 receipts = _score_all(prepared, job, going_on, score, report, check_owned)
-                evidence = evidence_of(job, prepared.key, prepared.scoring, receipts)
+                evidence = evidence_of(job, prepared.key, prepared.scoring, receipts, prepared.lost)
                 publish(job, paths, receipts, evidence, prepared.job.sources)
             clear(paths.work)
     except OSError as error:

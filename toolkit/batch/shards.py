@@ -41,17 +41,19 @@ class Shard:
 
 
 def plan_shards(sources: Sequence[Source]) -> tuple[Shard, ...]:
-    """All rows of all files, in order. Depends on nothing but how many they are and the shape of a dataset."""
+    """All rows of all files that are not lost, in order. Depends on nothing but how many and how large they are."""
     shards: list[Shard] = []
-    left = sum(source.rows for source in sources)
+    left = sum(source.rows_kept for source in sources)
     for index, source in enumerate(sources):
-        whole, first_row = shard_rows(source), 0
-        while first_row < source.rows:
-            part = ceil(left / (LAST_PARTS * READ_ROWS)) * READ_ROWS
-            rows = min(whole, part, source.rows - first_row)
-            shards.append(Shard(len(shards), index, first_row, rows))
-            first_row += rows
-            left -= rows
+        whole = shard_rows(source)
+        for stretch in source.stretches:
+            first_row = stretch.start
+            while first_row < stretch.stop:
+                part = ceil(left / (LAST_PARTS * READ_ROWS)) * READ_ROWS
+                rows = min(whole, part, stretch.stop - first_row)
+                shards.append(Shard(len(shards), index, first_row, rows))
+                first_row += rows
+                left -= rows
     return tuple(shards)
 
 

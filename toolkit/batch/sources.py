@@ -32,6 +32,7 @@ class Source:
         name: the path as the user gave it, or found below the folder given; the value of `source_file`.
         row_groups: rows in each of them.
         footer_sha256: of the footer, which holds the offsets, sizes and statistics of all pages.
+        lost: indices of the row groups that are left out, because they cannot be read.
         grouped: holds the groups of tidy tables, each with the file and row that it begins in.
     """
 
@@ -43,10 +44,27 @@ class Source:
     schema: pa.Schema
     layout: Layout
     grouped: bool = False
+    lost: tuple[int, ...] = ()
 
     @property
     def rows(self) -> int:
         return sum(self.row_groups)
+
+    @property
+    def rows_kept(self) -> int:
+        """Rows in the row groups that are not lost."""
+        return self.rows - sum(self.row_groups[group] for group in self.lost)
+
+    @property
+    def stretches(self) -> list[range]:
+        """The rows that are not lost, in as few ranges as possible."""
+        found, begin, end = [], 0, 0
+        for group, rows in enumerate(self.row_groups):
+            if group in self.lost:
+                found.append(range(begin, end))
+                begin = end + rows
+            end += rows
+        return [stretch for stretch in (*found, range(begin, end)) if stretch]
 
 
 def find_files(inputs: Iterable[str | Path]) -> list[str]:

@@ -8,6 +8,7 @@ from functools import reduce
 from typing import Any
 
 from toolkit.batch.checks import FileCheck
+from toolkit.batch.damage import Lost
 from toolkit.batch.parts import Receipt
 from toolkit.batch.paths import Paths
 from toolkit.batch.ranges import RangeCount
@@ -31,6 +32,7 @@ class Summary:
         smallest: for each parameter its three smallest predictions in ascending order, each with `value`,
             `source_file` and `source_row`; of equal ones the first in input order.
         runtime: what ran the scoring file.
+        lost: row groups and files that could not be read and were left out; rows in = predicted + rejected + lost.
     """
 
     parameters: tuple[str, ...]
@@ -45,12 +47,19 @@ class Summary:
     outside: RangeCount
     smallest: dict[str, list[dict[str, Any]]]
     runtime: str
+    lost: tuple[Lost, ...] = ()
+
+    @property
+    def rows_lost(self) -> int:
+        """Rows that could not be read; those of files whose footer cannot be read are not known."""
+        return sum(each.rows or 0 for each in self.lost)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "rows_in": self.rows_in,
             "rows_predicted": self.rows_predicted,
             "rows_rejected": self.rows_rejected,
+            "rows_lost": self.rows_lost,
             "seconds": self.seconds,
             "output": str(self.output),
             "rejected": None if self.rejected is None else str(self.rejected),
@@ -58,10 +67,13 @@ class Summary:
             "outside_training_range": asdict(self.outside),
             "smallest": self.smallest,
             "runtime": self.runtime,
+            "lost": [each.to_json() for each in self.lost],
         }
 
 
-def evidence_of(job: Job, key: RunKey, scoring: ModelFile, receipts: Sequence[Receipt]) -> dict[str, Any]:
+def evidence_of(
+    job: Job, key: RunKey, scoring: ModelFile, receipts: Sequence[Receipt], lost: Sequence[Lost] = ()
+) -> dict[str, Any]:
     """What the output's metadata says about it; the same for any order in which the shards were done."""
     names = [scoring.file, *(path.name for path in job.others)]
     checks = {name: FileCheck(name) for name in names}
@@ -76,13 +88,14 @@ def evidence_of(job: Job, key: RunKey, scoring: ModelFile, receipts: Sequence[Re
     return {
         "run": key.digest,
         "model": {"file": scoring.file, "sha256": scoring.sha256, "runtime": runtime_for(job.scoring, job.runtime)},
-        "rows_in": sum(receipt.rows_in for receipt in receipts),
+        "rows_in": sum(receipt.rows_in for receipt in receipts) + sum(each.rows or 0 for each in lost),
         "rows_predicted": sum(receipt.predicted.rows for receipt in receipts),
         "rows_rejected": sum(receipt.rows_rejected for receipt in receipts),
         "reasons": dict(sorted(reasons.items())),
         "outside_training_range": asdict(reduce(RangeCount.merged, (r.outside for r in receipts), RangeCount())),
         "formats": [check.to_json(parameters) for check in checks.values()],
         "smallest": {name: [one.to_json() for one in found] for name, found in zip(parameters, smallest, strict=True)},
+        "lost": [each.to_json() for each in lost],
     }
 
 
@@ -100,4 +113,5 @@ def summary_of(evidence: Mapping[str, Any], parameters: tuple[str, ...], paths: 
         RangeCount(**evidence["outside_training_range"]),
         evidence["smallest"],
         evidence["model"]["runtime"],
+        tuple(map(Lost.from_json, evidence["lost"])),
     )

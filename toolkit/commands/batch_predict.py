@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from toolkit.completion import complete_exported_file, complete_path
+from toolkit.errors import printable
 from toolkit.options import Names, column_option, examples, json_option, model_option, order_option, quiet_option
 
 REJECTED = 3  # exit code: finished, but rows were rejected
@@ -64,6 +65,9 @@ REJECTED = 3  # exit code: finished, but rows were rejected
     help="What runs the scoring file; by its ending: LiteRT or ONNX Runtime.",
 )
 @click.option("--strict-range", is_flag=True, help="Reject datasets outside the ranges seen in training.")
+@click.option(
+    "--keep-going", is_flag=True, help="Leave out and name row groups and files that cannot be read; score the rest."
+)
 @click.option("--resume", is_flag=True, help="Finish an interrupted run.")
 @click.option("--overwrite", is_flag=True, help="Replace a finished output.")
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; one per usable core by default.")
@@ -93,6 +97,7 @@ def batch_predict_command(
     workers: int | None,
     engine: str,
     ray_address: str | None,
+    keep_going: bool,
     resume: bool,
     overwrite: bool,
     dry_run: bool,
@@ -101,7 +106,8 @@ def batch_predict_command(
 ) -> None:
     """Score Parquet files of datasets, and check that every exported file keeps its outputs positive.
 
-    INPUTS are files, folders or globs. Exit code 3: finished, but rows were rejected.
+    INPUTS are files, folders, globs or URIs (s3://, gs://). Exit code 3: finished, but rows were rejected or could not
+    be read.
     """
     if ray_address and engine != "ray":
         raise click.UsageError("--ray-address goes with --engine ray.")
@@ -121,6 +127,7 @@ def batch_predict_command(
             columns=columns or (),
             strict_range=strict_range,
             runtime=runtime,
+            keep_going=keep_going,
         )
         plan = plan_run(prepared, workers=workers, engine=engine, resume=resume, overwrite=overwrite)
         if as_json:
@@ -151,6 +158,7 @@ def batch_predict_command(
             columns=columns or (),
             strict_range=strict_range,
             runtime=runtime,
+            keep_going=keep_going,
             workers=workers,
             engine=engine,
             ray_address=ray_address,
@@ -167,4 +175,6 @@ def batch_predict_command(
         print_summary(summary)
     if summary.outside.rows and not strict_range:
         click.echo(f"Warning: {describe_outside(summary)} Reject them with --strict-range.", err=True)
-    sys.exit(REJECTED if summary.rows_rejected else 0)
+    for lost in summary.lost:
+        click.echo(f"Left out: {printable(lost.describe())}", err=True)
+    sys.exit(REJECTED if summary.rows_rejected or summary.lost else 0)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from toolkit.datasets.layout import Layout, find_layout, read_column_names
 from toolkit.datasets.numbers import plain
 from toolkit.datasets.values import decode, gather
-from toolkit.errors import InputError
+from toolkit.errors import DamagedInput, InputError
 from toolkit.places import is_uri, open_input
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def open_parquet(path: Path | str) -> Iterator[pq.ParquetFile]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file.") from error
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: not a readable Parquet file ({_first_line(error)}).") from error
+        raise DamagedInput(f"{path}: not a readable Parquet file ({_first_line(error)}).") from error
     with source:
         yield source
 
@@ -73,18 +73,31 @@ def iter_batches(
                 yield batch.select(wanted)
         except (OSError, pa.ArrowException) as error:
             groups = _groups_at(source.metadata, row_groups, read, read + batch_rows)
-            raise InputError(f"{path}, {groups}: damaged ({_first_line(error)}).") from error
+            raise DamagedInput(
+                f"{path}, {_name_damaged(source, groups, wanted)}: damaged ({_first_line(error)})."
+            ) from error
 
 
-def _groups_at(metadata: pq.FileMetaData, row_groups: Sequence[int] | None, begin: int, end: int) -> str:
-    """`row group 3`, or `row groups 3 to 5`: where the rows begin..end of those that are read lie."""
+def _groups_at(metadata: pq.FileMetaData, row_groups: Sequence[int] | None, begin: int, end: int) -> list[int]:
+    """The row groups in which the rows begin..end of those that are read lie."""
     position, found = 0, []
     for group in range(metadata.num_row_groups) if row_groups is None else row_groups:
         rows = metadata.row_group(group).num_rows
         if position < end and begin < position + rows:
             found.append(group)
         position += rows
-    return f"row group {found[0]}" if len(found) == 1 else f"row groups {found[0]} to {found[-1]}"
+    return found
+
+
+def _name_damaged(source: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str]) -> str:
+    """`row group 3`: the first of these that cannot be read alone; or all, where each can."""
+    for group in groups if len(groups) > 1 else ():
+        try:
+            for _ in source.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns):
+                pass
+        except (OSError, pa.ArrowException):
+            return f"row group {group}"
+    return f"row group {groups[0]}" if len(groups) == 1 else f"row groups {groups[0]} to {groups[-1]}"
 
 
 def layout_of_file(
