@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -88,8 +90,8 @@ def undisturbed(given: Path, exported: Path, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture
 def on_ray(cluster: Any, given: Path, exported: Path, tmp_path: Path) -> Callable[..., Summary]:
     def score(**options: Any) -> Summary:
-        options = {"model": exported, "check": "sample", "output": tmp_path / OUTPUT, **options}
-        return batch_predict(given, engine="ray", ray_address=cluster.address, **options)
+        ours = {"model": exported, "check": "sample", "output": tmp_path / OUTPUT, "ray_address": cluster.address}
+        return batch_predict(given, engine="ray", **{**ours, **options})
 
     return score
 
@@ -293,7 +295,11 @@ def test_a_run_whose_driver_was_killed_is_finished_by_either_engine(
 
 
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(
-    on_ray: Callable[..., Summary], tmp_path: Path, undisturbed: tuple[str, str]
+    cluster: Any,
+    on_ray: Callable[..., Summary],
+    tmp_path: Path,
+    undisturbed: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def interrupt(done: int, total: int, rejected: int) -> None:
         if done > total // 3:
@@ -302,7 +308,8 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(
     with pytest.raises(KeyboardInterrupt):
         on_ray(report=interrupt)
     assert not (tmp_path / OUTPUT).exists()
-    assert_finished(tmp_path, undisturbed, on_ray(resume=True))
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    assert_finished(tmp_path, undisturbed, on_ray(resume=True, ray_address=None))
 
 
 def test_the_first_violation_in_input_order_is_raised_as_by_the_local_engine(
@@ -330,3 +337,44 @@ def test_a_node_with_other_versions_is_refused(cluster: Any, on_ray: Callable[..
             on_ray()
     finally:
         cluster.remove_node(node)
+
+
+def test_the_command_starts_a_cluster_of_its_own_and_prints_nothing_but_the_result(
+    given: Path, exported: Path, tmp_path: Path, toolkit_process: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    options = ["--model", exported, "--check", "off", "--output", tmp_path / OUTPUT, "--json"]
+    done = toolkit_process("batch-predict", given, *options, "--engine", "ray", "--workers", 2)
+    assert done.returncode == 3, (done.stdout, done.stderr)
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("datasets in 'x', 24 x 2, one list per observation"), "Ray is silent"
+    assert json.loads(done.stdout)["rows_predicted"] == ROWS - 2
+    assert pq.read_metadata(tmp_path / OUTPUT).num_rows == ROWS - 2
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", range(10))
+def test_whatever_dies_at_random_moments_costs_no_row(
+    seed: int, cluster: Any, given: Path, exported: Path, tmp_path: Path, undisturbed: tuple[str, str]
+) -> None:
+    """Workers are killed all the time, a node is lost, and at last the driver is killed and another one resumes."""
+    random = Random(seed)
+    node = cluster.add_node(**NODE)
+    driver_ends, node_ends = random.uniform(0.1, 0.9), random.uniform(0.1, 0.9)
+
+    def disturb(done: int, total: int, rejected: int) -> None:
+        nonlocal node
+        if random.random() < 0.05 and (running := workers()):
+            os.kill(random.choice(running), signal.SIGKILL)
+        if done > node_ends * total and node is not None:
+            cluster.remove_node(node, allow_graceful=False)
+            node = None
+        if done > driver_ends * total:
+            raise KeyboardInterrupt
+
+    options: dict[str, Any] = {"model": exported, "check": "sample", "output": tmp_path / OUTPUT, "resume": True}
+    with pytest.raises(KeyboardInterrupt):
+        batch_predict(given, engine="ray", ray_address=cluster.address, report=disturb, **options)
+    driver_ends = 2.0
+    summary = batch_predict(given, engine="ray", ray_address=cluster.address, report=disturb, **options)
+    assert_finished(tmp_path, undisturbed, summary)
