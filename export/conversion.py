@@ -17,12 +17,19 @@ WORKER = (*MODULE, "export.worker")
 
 @dataclass(frozen=True)
 class Converted:
-    """One exported file. facts: what the converter knows of it, for its metadata: `input_limit`."""
+    """One exported file.
+
+    Attributes:
+        facts: what the converter knows of it, for its metadata: `input_limit`, how an int8 file was made, an integer-only
+            file's host side.
+        problem: why the network has no such file; empty where `path` is there.
+    """
 
     path: Path
     format: str
     precision: str
     facts: dict[str, object] = field(default_factory=dict)
+    problem: str = ""
 
 
 def convert(
@@ -31,6 +38,8 @@ def convert(
     wanted: Sequence[tuple[str, str]],
     directory: Path,
     datasets: Path | None = None,
+    *,
+    first_layer: str = "auto",
 ) -> list[Converted]:
     """Write `directory/model.<precision>.<format>` for every (format, precision) wanted, `directory/weights.npz` and
     `directory/adversarial.npz`.
@@ -40,9 +49,11 @@ def convert(
 
     Args:
         datasets: .npy file, float32 (datasets, rows, columns), of real datasets, from which the adversarial ones are
-            made; random ones of the scale that the network was made for by default.
+            made; random ones of the scale that the network was made for by default. Quantized files are fitted to
+            all of them but those that `held_back` names.
+        first_layer: of int8 files, int8, float or auto.
     Raises:
-        ExportError: the network cannot be exported, or the converter failed or crashed.
+        ExportError: the network cannot be exported in any way that was wanted, or the converter failed or crashed.
         MissingExtra: TensorFlow or tf2onnx is not installed.
     """
     check_installed("export")
@@ -55,6 +66,7 @@ def convert(
             "parameters": spec.parameters,
             "wanted": list(wanted),
             "datasets": str(datasets.absolute()) if datasets else None,
+            "first_layer": first_layer,
             "directory": str(directory.absolute()),
             "answer": str(answer),
             "stage": str(stage),

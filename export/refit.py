@@ -64,7 +64,8 @@ def refit(
     kernel, bias = head.kernel.astype(np.float64), head.bias.astype(np.float64)
     errors = z - (h @ kernel + bias)
     weights = np.ones_like(errors) if weights is None else weights
-    weights = weights / np.sqrt(np.mean(weights**2, axis=0))
+    unit_weight = np.sqrt(np.mean(weights**2, axis=0))
+    weights = weights / unit_weight
     parameters = errors.shape[1]
     unit = float(np.mean(np.sum((h - h.mean(axis=0)) ** 2, axis=1))) or 1.0
 
@@ -80,8 +81,8 @@ def refit(
     return Refit(
         head=Dense((kernel + change).astype(np.float32), (bias + offset).astype(np.float32)),
         penalties=tuple(penalties.tolist()),
-        before=np.sqrt(np.mean((weights * errors)[held_out] ** 2, axis=0)),
-        after=remaining.min(axis=0),
+        before=unit_weight * np.sqrt(np.mean((weights * errors)[held_out] ** 2, axis=0)),
+        after=unit_weight * remaining.min(axis=0),
     )
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from export.adversarial import ADVERSARIAL_FILE, save_adversarial
 from export.graph import build_function
+from export.int8 import Int8
 from export.integer import to_integer
 from export.keras_file import read_network
 from export.limit import input_limit
@@ -26,7 +27,7 @@ from export.onnx import to_onnx
 from export.tflite import to_tflite
 from export.weights import WEIGHTS_FILE, save_weights
 from toolkit.errors import ExportError
-from toolkit.spec import INPUT_NAME, OUTPUT_NAME, Spec, file_name
+from toolkit.spec import INPUT_NAME, OUTPUT_NAME, Spec, file_name, held_back
 
 COMPARED_DATASETS = 32
 COMPARED_SEED = 0
@@ -58,18 +59,29 @@ def _convert(request: dict[str, Any]) -> list[dict[str, Any]]:
     stage.write_text("looking for datasets with the smallest estimates", encoding="utf-8")
     real = np.load(request["datasets"], allow_pickle=False) if request["datasets"] else _random_datasets(network)
     save_adversarial(model, spec, real, limit, directory / ADVERSARIAL_FILE, keras_file)
+    held = held_back(len(real))
+    fitted_to = np.delete(real, np.arange(len(real))[held], axis=0)  # the others are left to whoever judges the files
+    int8: Int8 | None = None  # made once for both formats
     converted = []
     for format, precision in request["wanted"]:
         path = directory / file_name(format, precision)
         stage.write_text(f"writing {path.name} ({format}, {precision})", encoding="utf-8")
-        with _about(path):
+        entry: dict[str, Any] = {"path": str(path), "format": format, "precision": precision}
+        try:
             facts: dict[str, Any] = {"input_limit": limit}
             if precision == "integer":
-                content, facts = to_integer(network, spec.parameters, real)
+                content, facts = to_integer(network, spec.parameters, fitted_to)
+            elif precision == "int8":
+                int8 = int8 or Int8(network, fitted_to, request["first_layer"], limit)
+                content, facts = int8.write(format)
             else:
                 content = to_tflite(function, precision) if format == "tflite" else to_onnx(function, precision)
-        path.write_bytes(content)
-        converted.append({"path": str(path), "format": format, "precision": precision, "facts": facts})
+            path.write_bytes(content)
+            converted.append({**entry, "facts": facts})
+        except ExportError as error:  # of this file alone: the network may well have the others
+            converted.append({**entry, "problem": f"{path.name}: {error}"})
+    if all("problem" in entry for entry in converted):
+        raise ExportError("\n".join(entry["problem"] for entry in converted))
     return converted
 
 

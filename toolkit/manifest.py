@@ -60,6 +60,7 @@ class ModelFile:
     lower_bound: dict[str, float]
     relative_error: dict[str, RelativeError]
     integer: dict[str, Any] | None = None  # of an integer-only file, its host side: see toolkit/integer.py
+    int8: dict[str, Any] | None = None  # of an int8 file, how it was made: first_layer, why, calibration_datasets
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,18 @@ class Training:
 
     Attributes:
         datasets: how many it was trained on; 0 for one that was trained elsewhere.
-        metrics: r2, rmse, median_relative_error per parameter, where true values were there to compare with.
+        metrics: of each parameter a Recovery (toolkit/recovery.py) on datasets held out, where true values were there
+            to compare with; manifests of older toolkits have fewer of its numbers.
         note: where the weights are from, unless they are all of this training.
+        configuration: what training was told and where it ended; empty for a network that was trained elsewhere, and
+            in manifests of older toolkits.
     """
 
     datasets: int
     seed: int
     metrics: dict[str, dict[str, float]]
     note: str = ""
+    configuration: dict[str, str | int | float | bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -197,8 +202,9 @@ def to_json(manifest: Manifest) -> dict[str, Any]:
 
 def _file_to_json(file: ModelFile) -> dict[str, Any]:
     content = asdict(file)
-    if file.integer is None:
-        del content["integer"]
+    for key in ("integer", "int8"):
+        if content[key] is None:
+            del content[key]
     return content
 
 
@@ -236,6 +242,9 @@ def _check(manifest: Manifest) -> None:
             raise ValueError(f"{key} {values!r}: not different names")
     if not manifest.columns or not manifest.parameters:
         raise ValueError("no columns or no parameters")
+    plain = manifest.training.configuration
+    if not isinstance(plain, dict) or not all(isinstance(each, str | int | float) for each in plain.values()):
+        raise ValueError(f"training configuration {plain!r}")
     for entry in manifest.files:
         if Path(entry.file).name != entry.file or Path(entry.file).suffix != f".{entry.format}":
             raise ValueError(f"file {entry.file!r}: no {entry.format} file in this directory")

@@ -26,9 +26,12 @@ from toolkit.metadata import write_metadata
 from toolkit.spec import Spec, combinations
 from toolkit.verification import Judge, Verdict, datasets_to_compare_on
 
+INT8_FACTS = ("first_layer", "first_layer_reason", "calibration_datasets")
+
 
 class Converted(Protocol):
-    """One file that a converter has written; `facts` are what it can say about it, for the metadata."""
+    """One file that a converter has written; `facts` are what it can say about it, for the metadata; `problem` is
+    why there is no such file, empty where there is."""
 
     @property
     def path(self) -> Path: ...
@@ -38,6 +41,8 @@ class Converted(Protocol):
     def precision(self) -> str: ...
     @property
     def facts(self) -> dict[str, object]: ...
+    @property
+    def problem(self) -> str: ...
 
 
 Convert = Callable[[Path, Spec, Sequence[tuple[str, str]], Path, Path], Sequence[Converted]]
@@ -82,8 +87,11 @@ def publish(
         converted = convert(keras_file, manifest.spec, wanted, staging, staging / "datasets.npy")
         for name in (WEIGHTS_FILE, ADVERSARIAL_FILE):
             (staging / name).replace(directory / name)
-        judge = Judge(manifest.spec, directory, datasets)
+        judge = Judge(manifest.spec, directory, datasets, fitted=True)
         for file in converted:
+            if file.problem:
+                refused.append(file.problem)
+                continue
             verdict = judge(file.path, file.precision)
             if not verdict.passed:
                 refused.append(f"{file.path.name}: refused. {' '.join(verdict.failures)}")
@@ -116,6 +124,7 @@ def _publish_one(directory: Path, manifest: Manifest, file: Converted, verdict: 
         lower_bound=verdict.lower_bound,
         relative_error=verdict.relative_error,
         integer=host.to_json() if host else None,
+        int8={key: file.facts.get(key) for key in INT8_FACTS} if file.precision == "int8" else None,
     )
     manifest = manifest.with_file(entry)
     sync(file.path)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     Predict = Callable[[FloatArray], FloatArray]  # float32 (datasets, rows, columns) -> float32 (datasets, parameters)
 
 FORMATS = ("tflite", "onnx")
-PRECISIONS = ("float32", "float16", "integer")
+PRECISIONS = ("float32", "float16", "int8", "integer")
+QUANTIZED = ("int8", "integer")  # files that are fitted to calibration datasets
 NOT_MADE = (("onnx", "integer"),)  # its consumers read TFLite
 
 # The names inside every exported file.
@@ -55,6 +56,12 @@ class Spec:
     def to_json(self) -> dict[str, Any]:
         """The form that manifest.json and the metadata of exported files hold."""
         return {"input": {"rows": self.rows, "columns": list(self.columns)}, "parameters": list(self.parameters)}
+
+
+def held_back(count: int) -> slice:
+    """Of `count` calibration datasets those that no file is fitted to: what is said of quantized files is measured on
+    them. Every fifth, and where there are thousands about 500, from all over the file."""
+    return slice(None, None, max(5, count // 500))
 
 
 def combinations(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:

@@ -25,7 +25,7 @@ from toolkit.probes import WITHIN_RANGES, Probes, extreme_inputs, stored_adversa
 from toolkit.proof import prove
 from toolkit.reference import load_logits
 from toolkit.runtime import kernels_to_judge
-from toolkit.spec import SMALLEST_NORMAL_FLOAT32, Spec
+from toolkit.spec import QUANTIZED, SMALLEST_NORMAL_FLOAT32, Spec, held_back
 from toolkit.trials import Trial, try_file
 
 if TYPE_CHECKING:
@@ -121,11 +121,20 @@ class Verification:
 class Judge:
     """Judges files of one model against the float64 forward pass of its trained weights, over the same datasets."""
 
-    def __init__(self, spec: Spec, directory: Path, datasets: FloatArray, *, gates: Gates = GATES) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        directory: Path,
+        datasets: FloatArray,
+        *,
+        gates: Gates = GATES,
+        fitted: bool = False,
+    ) -> None:
         """
         Args:
             directory: where weights.npz and adversarial.npz are.
             datasets: float32 (datasets, rows, columns), at least one.
+            fitted: quantized files were fitted to some of these datasets; they are compared on the others.
         Raises:
             ModelError: either is absent, or not of this network.
         """
@@ -135,6 +144,9 @@ class Judge:
         self.probes = (extreme_inputs(spec, datasets), *stored_adversarial(directory, spec))
         logits = true_logits(datasets)
         self.truth = np.logaddexp(0.0, logits)
+        kept = held_back(len(datasets)) if fitted else slice(None)
+        self.unseen = Probes(DATASETS, datasets[kept], self.datasets.names[kept])
+        self.unseen_truth = self.truth[kept]
         self.logits = _ranges(spec, logits)
         within = next(probes for probes in self.probes if probes.kind == WITHIN_RANGES)
         self.logits_within_ranges = _ranges(spec, true_logits(within.datasets))
@@ -155,8 +167,11 @@ class Judge:
                     raise ModelError(f"gives {len(proof.lower)} estimates for {len(names)} parameters.")
                 failures += [f"not proved: {failure}" for failure in proof.failures]
                 required = max(proof.required, SMALLEST_NORMAL_FLOAT32)
+                datasets, truth = self.datasets, self.truth
+                if precision in QUANTIZED:
+                    datasets, truth = self.unseen, self.unseen_truth
                 for kernels in kernels_to_judge(path, precision):
-                    trial = try_file(child, path, kernels, names, self.probes, self.datasets, self.truth, required)
+                    trial = try_file(child, path, kernels, names, self.probes, datasets, truth, required)
                     trials.append(trial)
         except ToolkitError as error:
             failures.append(str(error))
@@ -221,7 +236,7 @@ def verify(
         raise ModelError(f"{model / WEIGHTS_FILE}: not there, so there is no truth to compare with. Export again.")
     sources = tuple(Path(path) for path in datasets) or (model / CALIBRATION_FILE,)
     compared = datasets_to_compare_on(manifest.spec, sources, column=column)
-    judge = Judge(manifest.spec, model, compared, gates=gates)
+    judge = Judge(manifest.spec, model, compared, gates=gates, fitted=not datasets)
     verdicts = []
     for entry in manifest.files:
         try:

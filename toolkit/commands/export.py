@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from toolkit.options import examples, file, model_option, quiet_option
 from toolkit.spec import FORMATS, PRECISIONS
+
+if TYPE_CHECKING:
+    from toolkit.manifest import ModelFile
 
 
 @click.command(
@@ -28,16 +32,32 @@ from toolkit.spec import FORMATS, PRECISIONS
     default=("float32",),
     show_default=True,
 )
-@click.option("--calibration", type=file, help="Datasets to compare on, in place of the model directory's.")
+@click.option(
+    "--calibration", type=file, help="Datasets to compare on and to quantize with, in place of the model directory's."
+)
+@click.option(
+    "--first-layer",
+    type=click.Choice(["auto", "int8", "float"]),
+    default="auto",
+    show_default=True,
+    help="Of int8 files; float keeps inputs that int8 would round too coarsely.",
+)
 @quiet_option
 def export_command(
-    model: Path, formats: tuple[str, ...], precisions: tuple[str, ...], calibration: Path | None, quiet: bool
+    model: Path,
+    formats: tuple[str, ...],
+    precisions: tuple[str, ...],
+    calibration: Path | None,
+    first_layer: str,
+    quiet: bool,
 ) -> None:
     """Convert the trained network, and publish only files that prove positive and are accurate."""
     if "onnx" in formats and "integer" in precisions:
         raise click.UsageError(
             "integer files are TFLite only, for microcontrollers: --format tflite --precision integer"
         )
+    from functools import partial
+
     from export import convert
     from toolkit.publish import publish
     from toolkit.tables import print_files
@@ -46,9 +66,14 @@ def export_command(
         model,
         FORMATS if "all" in formats else formats,
         PRECISIONS if "all" in precisions else precisions,
-        convert,
+        partial(convert, first_layer=first_layer),
         calibration=calibration,
-        say=(lambda entry: None) if quiet else (lambda entry: click.echo(f"{model / entry.file}: published", err=True)),
+        say=(lambda entry: None) if quiet else (lambda entry: click.echo(_published(model, entry), err=True)),
     )
     if not quiet:
         print_files(files)
+
+
+def _published(model: Path, entry: ModelFile) -> str:
+    made = f"; first layer {entry.int8['first_layer']}: {entry.int8['first_layer_reason']}" if entry.int8 else ""
+    return f"{model / entry.file}: published{made}"
