@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -25,6 +26,7 @@ class Copied:
     format: str
     precision: str
     facts: dict[str, object] = field(default_factory=dict)
+    problem: str = ""
 
 
 def copying(source: Path, damage: Callable[[Path], None] = lambda path: None):
@@ -83,6 +85,18 @@ def test_publish_refuses_a_truncated_file_and_publishes_the_others(exported: Pat
         publish(trained_copy, ["onnx", "tflite"], ["float32"], copying(exported, truncate_onnx))
     assert [entry.file for entry in read_manifest(trained_copy).files] == ["model.float32.tflite"]
     assert not (trained_copy / "model.float32.onnx").exists()
+
+
+def test_publish_names_a_file_that_the_network_cannot_have_and_publishes_the_others(
+    exported: Path, trained_copy: Path
+) -> None:
+    def convert(*arguments: Any) -> list[Copied]:
+        brought = copying(exported)(*arguments)
+        return [brought[0], replace(brought[1], problem="model.float16.tflite: it holds a tanh activation.")]
+
+    with pytest.raises(ExportError, match=r"^model.float16.tflite: it holds a tanh activation.$"):
+        publish(trained_copy, ["tflite"], ["float32", "float16"], convert)
+    assert [entry.file for entry in read_manifest(trained_copy).files] == ["model.float32.tflite"]
 
 
 def test_publish_leaves_everything_as_it_was_when_the_converter_fails(exported_copy: Path) -> None:
