@@ -26,7 +26,7 @@ format: .venv/dev
 soak: .venv/dev
 	$(BIN)/python -m pytest -m soak --timeout=7200
 
-bench: .venv/dev
+bench: .venv/bench
 	$(BIN)/python -m tests.benchmarks
 
 # About 20 minutes on 2 cores.
@@ -57,4 +57,8 @@ clean:
 
 .venv/dev: .venv/base
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+.venv/bench: .venv/dev
+	$(PIP) --editable '.[bench]'
 	@touch $@

@@ -1,4 +1,4 @@
-"""The contenders that `python -m tests.benchmarks` runs, each in a process of its own: bare | keras.
+"""The contenders that `python -m tests.benchmarks` runs, each in a process of its own.
 
 They share nothing with the toolkit: each is what a person would write with the library alone. Each prints one JSON
 object: the seconds of the part that counts, and the datasets scored.
@@ -76,7 +76,115 @@ def keras(model_file: str, parquet_file: str) -> tuple[float, int]:
     return time.perf_counter() - begun, len(estimates)
 
 
+def onnx(model_file: str, parquet_file: str) -> tuple[float, int]:
+    """A loop over `iter_batches` with a session on all cores, then write_table; everything at its default."""
+    import onnxruntime
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    session = onnxruntime.InferenceSession(model_file)
+    (given,) = session.get_inputs()
+    rows, columns = given.shape[1:]
+    begun = time.perf_counter()
+    tables = []
+    source = pq.ParquetFile(parquet_file)
+    for batch in source.iter_batches():
+        values = batch.column("x").flatten().flatten().to_numpy()
+        (estimates,) = session.run(None, {given.name: values.reshape(-1, rows, columns)})
+        tables.append((batch.drop_columns(["x"]), estimates))
+    result = pa.Table.from_batches([batch for batch, _ in tables])
+    for number, column in enumerate(np.concatenate([estimates for _, estimates in tables]).T):
+        result = result.append_column(f"predicted_{number}", [np.ascontiguousarray(column)])
+    pq.write_table(result, parquet_file + ".onnx")
+    return time.perf_counter() - begun, len(result)
+
+
+def ray(model_file: str, parquet_file: str) -> tuple[float, int]:
+    """read_parquet().map_batches().write_parquet() with a class that holds a session; Ray's start is not counted."""
+    import os
+    import shutil
+
+    import ray
+
+    class Estimate:
+        def __init__(self) -> None:
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = 1
+            self.session = onnxruntime.InferenceSession(model_file, options)
+            (self.given,) = self.session.get_inputs()
+
+        def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+            datasets = np.stack([np.stack(dataset) for dataset in batch.pop("x")]).astype(np.float32)
+            (estimates,) = self.session.run(None, {self.given.name: datasets})
+            return {**batch, **{f"predicted_{number}": column for number, column in enumerate(estimates.T)}}
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    cores = len(os.sched_getaffinity(0))
+    ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    folder = parquet_file + ".ray"
+    shutil.rmtree(folder, ignore_errors=True)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    begun = time.perf_counter()
+    found = ray.data.read_parquet(parquet_file)
+    found.map_batches(Estimate, batch_size=1024, compute=ray.data.ActorPoolStrategy(size=cores)).write_parquet(folder)
+    seconds = time.perf_counter() - begun
+    count = _rows_in(folder)
+    ray.shutdown()
+    return seconds, count
+
+
+def spark(model_file: str, parquet_file: str) -> tuple[float, int]:
+    """predict_batch_udf on the flattened column, on all cores; the virtual machine's start is not counted."""
+    import os
+
+    import onnxruntime
+    from pyspark.ml.functions import predict_batch_udf
+    from pyspark.sql import SparkSession
+    from pyspark.sql.functions import flatten
+    from pyspark.sql.types import ArrayType, FloatType
+
+    rows, columns = onnxruntime.InferenceSession(model_file).get_inputs()[0].shape[1:]
+
+    def make_predict() -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(model_file, options)
+        (given,) = session.get_inputs()
+        return lambda datasets: session.run(None, {given.name: datasets})[0]
+
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    cores = len(os.sched_getaffinity(0))
+    session = SparkSession.builder.master(f"local[{cores}]").config("spark.driver.memory", "4g").getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    estimate = predict_batch_udf(
+        make_predict,
+        return_type=ArrayType(FloatType()),
+        batch_size=1024,
+        input_tensor_shapes=[[rows, columns]],
+    )
+    folder = parquet_file + ".spark"
+    begun = time.perf_counter()
+    table = session.read.parquet(parquet_file)
+    table.withColumn("predicted", estimate(flatten("x"))).drop("x").write.mode("overwrite").parquet(folder)
+    seconds = time.perf_counter() - begun
+    session.stop()
+    return seconds, _rows_in(folder)
+
+
+def _rows_in(folder: str) -> int:
+    from pathlib import Path
+
+    import pyarrow.parquet as pq
+
+    return sum(pq.read_metadata(path).num_rows for path in Path(folder).glob("*.parquet"))
+
+
 if __name__ == "__main__":
     contender, *arguments = sys.argv[1:]
-    seconds, count = {"bare": bare, "keras": keras}[contender](*arguments)
+    run = {"bare": bare, "keras": keras, "onnx": onnx, "ray": ray, "spark": spark}[contender]
+    seconds, count = run(*arguments)
     print(json.dumps({"seconds": seconds, "datasets": count}))
