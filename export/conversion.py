@@ -20,8 +20,8 @@ class Converted:
     """One exported file.
 
     Attributes:
-        facts: what the converter knows of it, for its metadata: `input_limit`, how an int8 file was made, an integer-only
-            file's host side.
+        facts: what the converter knows of it, for its metadata: `input_limit`, how an int8 file was made, an
+            integer-only file's host side.
         problem: why the network has no such file; empty where `path` is there.
     """
 
