@@ -83,7 +83,8 @@ class Host:
     def codes(self, datasets: FloatArray) -> Codes:
         """int8 (datasets, rows, channels) for float32 (datasets, rows, columns).
 
-        Infinities and whatever lies beyond the ranges saturate. NaN becomes the first code: whoever runs the file has to look for it.
+        Infinities and whatever lies beyond the ranges saturate. NaN becomes the first code: whoever runs the file has
+        to look for it.
         """
         made = np.empty((*datasets.shape[:-1], self.channels), np.int8)
         channel = 0
