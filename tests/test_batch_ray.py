@@ -232,8 +232,9 @@ def test_nodes_without_the_toolkit_are_one_error(
 
 
 def test_ray_reads_from_an_object_store_and_writes_to_it(
-    cluster: Any, given: Path, exported: Path, tmp_path: Path
+    cluster: Any, given: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("toolkit.batch.lock.SETTLE_SECONDS", 0.05)
     contents = []
     with s3_server.running(tmp_path / "server.log") as server:
         for name in ("b.parquet", "c.parquet"):
