@@ -85,8 +85,8 @@ def test_batch_predict_writes_every_column_but_the_datasets_then_predictions_and
 
     result = json.loads(json.dumps(summary.to_json(), allow_nan=False))
     assert list(result) == [
-        *("rows_in", "rows_predicted", "rows_rejected", "seconds", "output", "rejected", "formats"),
-        *("outside_training_range", "smallest", "runtime"),
+        *("rows_in", "rows_predicted", "rows_rejected", "rows_lost", "seconds", "output", "rejected", "formats"),
+        *("outside_training_range", "smallest", "runtime", "lost"),
     ]
     assert (result["rows_in"], result["rows_predicted"], result["rows_rejected"]) == (2000, 2000, 0)
     assert result["seconds"] > 0 and result["output"] == str(output) and result["rejected"] is None
@@ -373,7 +373,7 @@ def test_batch_predict_names_the_model_it_cannot_use(
     path = write(tmp_path / "a.parquet", datasets[:5])
     with pytest.raises(ModelError, match="nowhere: no model here"):
         batch_predict(path, model=tmp_path / "nowhere")
-    with pytest.raises(ModelError, match=r"no exported file 'model\.int9\.onnx'. Files here: model\.float32\.tflite, "):
+    with pytest.raises(ModelError, match=r"no exported file 'model\.int9\.onnx'.*Files here: model\.float32\.tflite"):
         batch_predict(path, model=exported_copy, file="model.int9.onnx")
     other = exported_copy / "model.float16.onnx"
     other.write_bytes(other.read_bytes() + b"\0")

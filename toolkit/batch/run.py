@@ -67,9 +67,9 @@ def batch_predict(
     Several runs may go on at once, in threads or processes, as long as each has an output of its own.
 
     Args:
-        inputs: files, folders and globs.
+        inputs: files, folders, globs, and URIs such as s3://bucket/folder/.
         model: the model directory; $TOOLKIT_MODEL is the command's alone.
-        output: `<input>.predictions.parquet` by default; has to be named when there are several inputs.
+        output: `<input>.predictions.parquet` by default, or a URI; has to be named when there are several inputs.
         file: the exported file that scores, model.float32.tflite by default.
         check: 'all' runs every exported file on every row, 'sample' on one in a hundred and on those with the smallest
             outputs, 'off' runs only the one that scores. Its outputs are checked on every row in any case.

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from toolkit.batch.checks import Engines, FileCheck, Rows, ShardChecks, Violation
 from toolkit.batch.columns import REASON, SOURCE_FILE, SOURCE_ROW, output_schema, predicted_names, rejected_schema
@@ -138,7 +140,7 @@ def score_rows(job: Job, shard: Shard, batches: Iterable[pa.RecordBatch], engine
             refused = batch.filter(pa.array(~accepted))
             rejected.append(_rows(refused, rejects, source, rows[~accepted], {REASON: pa.array(why, pa.string())}))
             batch, rows = batch.filter(pa.array(accepted)), rows[accepted]
-        arrays = [pa.array(np.ascontiguousarray(column)) for column in estimates.T]
+        arrays = [_as_arrow(np.ascontiguousarray(column)) for column in estimates.T]
         columns = dict(zip(predicted_names(job.spec.parameters), arrays, strict=True))
         predicted.append(_rows(batch, predictions, source, rows, columns))
     return Scored(
@@ -153,11 +155,23 @@ def score_rows(job: Job, shard: Shard, batches: Iterable[pa.RecordBatch], engine
     )
 
 
+def _as_arrow(values: NDArray[Any]) -> pa.Array:
+    """The same numbers, sharing memory. (`pa.array` would import pandas, where it is installed: .3 s.)"""
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
+
+
+def _repeated(text: str, count: int) -> pa.Array:
+    """`text`, so often; without `pa.scalar`, as above."""
+    content = text.encode()
+    ends = np.arange(count + 1, dtype=np.int32) * len(content)
+    return pa.StringArray.from_buffers(count, pa.py_buffer(ends), pa.py_buffer(content * count))
+
+
 def _rows(
     batch: pa.RecordBatch, schema: pa.Schema, source: Source, rows: Rows, made: Mapping[str, pa.Array]
 ) -> pa.RecordBatch:
     """The columns of `schema`: those made here, where each row came from, and the rest as they are in the input."""
-    origin = {SOURCE_FILE: pa.repeat(pa.scalar(source.name, pa.string()), len(batch)), SOURCE_ROW: pa.array(rows)}
+    origin = {SOURCE_FILE: _repeated(source.name, len(batch)), SOURCE_ROW: _as_arrow(rows)}
     made = {**made, **({} if source.grouped else origin)}
     arrays = [made[field.name] if field.name in made else batch.column(field.name) for field in schema]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
