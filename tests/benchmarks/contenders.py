@@ -122,13 +122,15 @@ def ray(model_file: str, parquet_file: str) -> tuple[float, int]:
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     cores = len(os.sched_getaffinity(0))
-    ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     folder = parquet_file + ".ray"
     shutil.rmtree(folder, ignore_errors=True)
     ray.data.DataContext.get_current().enable_progress_bars = False
     begun = time.perf_counter()
     found = ray.data.read_parquet(parquet_file)
-    found.map_batches(Estimate, batch_size=1024, compute=ray.data.ActorPoolStrategy(size=cores)).write_parquet(folder)
+    # Half a CPU for each estimator: with a whole one nothing is left that could read, and all wait for ever.
+    actors = ray.data.ActorPoolStrategy(size=cores)
+    found.map_batches(Estimate, batch_size=1024, compute=actors, num_cpus=0.5).write_parquet(folder)
     seconds = time.perf_counter() - begun
     count = _rows_in(folder)
     ray.shutdown()
