@@ -60,6 +60,7 @@ class _Graph:
 
     def __init__(self, front: Any) -> None:
         self.model, self.graph = front, front.graph
+        _clip(self.graph)
         self.output = str(front.graph.output[0].name)
         self.count = 0
 
@@ -141,12 +142,9 @@ class _Graph:
         """Its activation is the saturation of its codes: they begin at 0, and end at 6 where a relu6 reaches it."""
         layer, kernel = linear.layer, linear.codes
         filters = len(linear.scales)
-        weights = self._along_filters(
-            np.ascontiguousarray(
-                (kernel if kernel.ndim == 3 else kernel[np.newaxis]).transpose(2, 1, 0)[:, :, np.newaxis]
-            ),
-            linear.scales,
-        )
+        kernel = kernel if kernel.ndim == 3 else kernel[np.newaxis]
+        weights = np.ascontiguousarray(kernel.transpose(2, 1, 0)[:, :, np.newaxis])
+        kernel_codes = self._along_filters(weights, linear.scales)
         bias = self._along_filters(linear.bias, np.float32(codes.scale) * linear.scales)
         if len(size) == 1:
             real = self.reshaped(real, (size[0], 1, 1))
@@ -154,8 +152,8 @@ class _Graph:
         before, behind = padding_of(layer, size[0])
         real = self.node(
             "Conv",
-            [real, weights, bias],
-            kernel_shape=[1, len(kernel) if kernel.ndim == 3 else 1],
+            [real, kernel_codes, bias],
+            kernel_shape=[1, len(kernel)],
             strides=[1, strides],
             dilations=[1, dilation],
             pads=[0, before, 0, behind],
@@ -180,3 +178,15 @@ def _pool_padding(layer: Pooling1D, rows: int) -> tuple[int, int]:
         return 0, 0
     missing = max((output_shape(layer, (rows, 1))[0] - 1) * layer.strides + layer.size - rows, 0)
     return missing // 2, missing - missing // 2
+
+
+def _clip(graph: Any) -> None:
+    """The input limits as one node in place of two."""
+    nodes = list(graph.node)
+    for first, second in zip(nodes, nodes[1:], strict=False):
+        if (first.op_type, second.op_type) == ("Min", "Max") and second.input[0] == first.output[0]:
+            first.op_type = "Clip"
+            first.input[:] = [first.input[0], second.input[1], first.input[1]]
+            first.output[:] = second.output
+            graph.node.remove(second)
+            return
