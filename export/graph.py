@@ -60,7 +60,10 @@ def apply_layer(layer: Layer, values: Any) -> Any:
         case Normalization():
             # Two ops, not folded into the first kernel: an offset much larger than the spread would cancel there
             # instead of here, and half-precision weights cannot hold it.
-            return (values - _tile(layer.mean, values)) * _tile((1 / layer.deviation).astype(np.float32), values)
+            centred = values - _tile(layer.mean, values)
+            if np.all(layer.deviation == 1):
+                return centred
+            return centred * _tile((1 / layer.deviation).astype(np.float32), values)
         case Affine():
             return values * _tile(layer.scale, values) + _tile(layer.offset, values)
         case BatchNormalization():

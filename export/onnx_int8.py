@@ -123,7 +123,7 @@ class _Graph:
             return renamed.get(name, f"end/{name}") if name else name
 
         for node in end.graph.node:
-            node.name = f"end/{node.name}"
+            node.name = f"end/{node.name}" if node.name else ""
             node.input[:] = [name_of(name) for name in node.input]
             node.output[:] = [name_of(name) for name in node.output]
             self.graph.node.append(node)

@@ -26,7 +26,7 @@ from export.network import (
     ZeroPadding1D,
     output_shape,
 )
-from export.region import Parts
+from export.region import Parts, fold_spread
 from export.rounding import Moments, round_weights
 
 LOWEST, HIGHEST = -128, 127  # int8
@@ -241,7 +241,7 @@ def _on_steps(parts: Parts, datasets: Values) -> tuple[tuple[Layer, ...], tuple[
     """
     first = parts.inside[0]
     if any(isinstance(layer, Conv1D | Dense) for layer in parts.before) or not isinstance(first, Conv1D | Dense):
-        return parts.before, parts.inside, False
+        return fold_spread(parts.before), parts.inside, False
     if len(parts.shape) != 2:
         return parts.before, parts.inside, False
     values = run(parts.before, datasets[:, np.newaxis])

@@ -15,6 +15,7 @@ from export.network import (
     GlobalPooling1D,
     Layer,
     Network,
+    Normalization,
     Pooling1D,
     Reshape,
     Shape,
@@ -85,6 +86,20 @@ def fold(network: Network) -> Network:
         else:
             folded.append(layer)
     return replace(network, layers=tuple(folded))
+
+
+def fold_spread(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    """The division of a Normalization right before a Conv1D or Dense taken into its kernel; its mean stays, because an
+    offset much larger than the spread would cancel in the sums."""
+    folded = list(layers)
+    for index, (layer, following) in enumerate(zip(layers, layers[1:], strict=False)):
+        if isinstance(layer, Normalization) and isinstance(following, Conv1D | Dense):
+            spread = layer.deviation.reshape(-1)
+            if spread.size in (1, following.kernel.shape[-2]):
+                kernel = (following.kernel / spread[:, np.newaxis]).astype(np.float32)
+                folded[index] = replace(layer, variance=np.ones_like(layer.variance), epsilon=0.0)
+                folded[index + 1] = replace(following, kernel=kernel)
+    return tuple(folded)
 
 
 def _is_integer(layers: tuple[Layer, ...], index: int, begin: int) -> bool:

@@ -5,6 +5,8 @@ The converter's own quantization decides about scales, rounding and where codes 
 
 from __future__ import annotations
 
+from typing import Any
+
 from export.ends import build_end, build_front
 from export.network import Layer, output_shape
 from export.quantize import IntegerLinear, Trunk
@@ -44,4 +46,31 @@ def write_tflite(trunk: Trunk, behind: tuple[Layer, ...], shape: tuple[int, int]
     real, estimates = file.add_model(to_tflite(end, "float16"))
     file.operator("DEQUANTIZE", [values], real, "DequantizeOptions")
     operators.insert(place, operators.pop())  # they run in this order
+    _compact(file.model)
     return file.finish(source, [estimates], [OUTPUT_NAME])
+
+
+def _compact(model: Any) -> None:
+    """Leave out what two converted models and the layers between them hold twice: 1.6 kB of 87."""
+    (graph,) = model.subgraphs
+    codes: dict[tuple[int, int], int] = {}
+    kept: list[Any] = []
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        key = (code.builtinCode, code.version)
+        if key not in codes:
+            codes[key] = len(kept)
+            kept.append(code)
+        operator.opcodeIndex = codes[key]
+    model.operatorCodes = kept
+    buffers, places = [model.buffers[0]], {b"": 0}
+    for tensor in graph.tensors:
+        buffer = model.buffers[tensor.buffer]
+        content = b"" if buffer.data is None else bytes(bytearray(buffer.data))
+        if content not in places:
+            places[content] = len(buffers)
+            buffers.append(buffer)
+        tensor.buffer = places[content]
+        if tensor.quantization is not None and tensor.quantization.scale is None:
+            tensor.quantization = None
+    model.buffers = buffers
