@@ -220,7 +220,8 @@ def test_colours_have_the_contrast_that_wcag_asks_for(colours: dict[str, str]) -
 def test_bars_of_the_error_chart_lie_where_the_errors_are(good_page: Path, exported: Path) -> None:
     """Positions in the drawing, read back against the counts they are made from."""
     from toolkit.manifest import RelativeError
-    from toolkit.report.charts import Axis, Errors, errors_axis, errors_chart
+    from toolkit.report.charts import Errors, errors_axis, errors_chart
+    from toolkit.report.svg import Axis
 
     counts = np.zeros(len(BIN_EDGES) - 1, np.int64)
     place = int(np.searchsorted(BIN_EDGES, 1.05e-6)) - 1

@@ -1,7 +1,10 @@
 """One self-contained HTML page about a verification, for people who decide about deployment.
 
 page.py     what it says, in which order
-charts.py   inline SVG
+charts.py   its charts
+And what `toolkit evaluate --report` uses as well:
+document.py the page around it all
+svg.py      inline SVG
 markup.py   elements and numbers as text
 style.py    colours and layout
 """
@@ -21,17 +24,11 @@ def write_report(verification: Verification, output: Path) -> None:
     Raises:
         OutputError: it cannot be written there.
     """
-    from toolkit.errors import OutputError
-    from toolkit.files import appears_whole
+    from toolkit.report.document import write_document
     from toolkit.report.measured import measure_cliffs
     from toolkit.report.page import page
 
-    text = page(verification, measure_cliffs(verification))
-    try:
-        with appears_whole(output) as partial:
-            partial.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written ({error.strerror}). Choose another --report.") from error
+    write_document(page(verification, measure_cliffs(verification)), output)
 
 
 __all__ = ["write_report"]

@@ -1,8 +1,4 @@
-"""The charts of the report, as inline SVG without a script.
-
-Positions along x are percentages and all else is in pixels, so that one drawing fits a telephone and a sheet of paper
-with letters of the same size.
-"""
+"""The charts of the report on a verification."""
 
 from __future__ import annotations
 
@@ -16,27 +12,11 @@ from numpy.typing import NDArray
 from toolkit.cliffs import Curve
 from toolkit.manifest import RelativeError
 from toolkit.report.markup import Markup, join, number, power_of_ten, tag
+from toolkit.report.svg import LANE, LETTER, Axis, svg, text, tick
 from toolkit.trials import BIN_EDGES
 
-LANE = 20  # pixels from one line of text to the next
-LETTER = 12  # pixels
 ZERO_AT = -46.5  # where 0, and what is below it, is drawn on the axis of log10; the smallest float32 is 10^-44.85
 LOGITS = 128.0  # the axis of logits ends here, either side
-
-
-@dataclass(frozen=True)
-class Axis:
-    """From low at the left edge to high at the right one."""
-
-    low: float
-    high: float
-
-    def share(self, value: float) -> float:
-        """Percent of the width, within 0 to 100."""
-        return 100 * min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
-
-    def at(self, value: float) -> str:
-        return f"{self.share(value):.2f}%"
 
 
 @dataclass(frozen=True)
@@ -58,7 +38,7 @@ def minima_chart(minima: Sequence[Minima], required: float, label: str) -> Marku
     top, lanes = 2 * LANE, list[Markup]()
     y = top
     for each in minima:
-        lanes.append(_text(each.parameter, 0, y + LETTER, class_="strong"))
+        lanes.append(text(each.parameter, 0, y + LETTER, class_="strong"))
         y += LANE
         proved = each.proved is not None and each.proved >= required
         for value, words, mark in (
@@ -72,15 +52,15 @@ def minima_chart(minima: Sequence[Minima], required: float, label: str) -> Marku
                 y += LANE
         y += LANE // 2
     ticks = range(-40, math.floor(axis.high) + 1, 10)
-    scale = [_tick(axis.at(exponent), power_of_ten(exponent), top, y) for exponent in ticks]
-    return _svg(
+    scale = [tick(axis.at(exponent), power_of_ten(exponent), top, y) for exponent in ticks]
+    return svg(
         label,
         y + LANE,
         tag("rect", x=0, y=top - 4, width=edge, height=y - top + 4, class_="danger-zone"),
         *scale,
-        _tick(axis.at(ZERO_AT), "≤ 0", top, y),
+        tick(axis.at(ZERO_AT), "≤ 0", top, y),
         tag("line", x1=edge, x2=edge, y1=LANE, y2=y, class_="limit"),
-        _text(f"smallest normal number: {number(required)}", edge, LETTER, class_="limit-text", dx=-4),
+        text(f"smallest normal number: {number(required)}", edge, LETTER, class_="limit-text", dx=-4),
         *lanes,
     )
 
@@ -99,7 +79,7 @@ def _lane(axis: Axis, value: float, words: str, mark: str, required: float, y: i
     right = axis.share(place) < 50
     anchor = "start" if right else "end"
     words_class = None if good else "bad-text"
-    return join(shape, _text(words, x, middle + 4, words_class, dx=9 if right else -9, text_anchor=anchor))
+    return join(shape, text(words, x, middle + 4, words_class, dx=9 if right else -9, text_anchor=anchor))
 
 
 def _log_place(value: float) -> float:
@@ -133,7 +113,7 @@ def errors_chart(errors: Sequence[Errors], gates: Mapping[str, float], axis: Axi
     for each in errors:
         summary = each.summary
         words = f"median {number(summary.median, 2)}, p99 {number(summary.p99, 2)}, max {number(summary.max, 2)}"
-        strips += [_text(each.parameter, 0, y + LETTER, class_="strong"), _text(words, 0, y + LETTER + 16)]
+        strips += [text(each.parameter, 0, y + LETTER, class_="strong"), text(words, 0, y + LETTER + 16)]
         y += 16
         base = y + LANE + height
         strips += [_bar(axis, number_, share, base, height) for number_, share in _bars(each.counts)]
@@ -150,12 +130,12 @@ def errors_chart(errors: Sequence[Errors], gates: Mapping[str, float], axis: Axi
     names = "; ".join(f"{statistic} ≤ {number(limit)}" for statistic, limit in gates.items())
     first = next((math.log10(limit) for limit in gates.values() if math.isfinite(limit)), axis.high)
     anchor = "start" if axis.share(first) < 50 else "end"
-    return _svg(
+    return svg(
         label,
         y + 2 * LANE,
-        *[_tick(axis.at(exponent), power_of_ten(exponent), 0, y - 8) for exponent in ticks],
+        *[tick(axis.at(exponent), power_of_ten(exponent), 0, y - 8) for exponent in ticks],
         *strips,
-        _text(f"gate: {names}", axis.at(first), y + 2 * LANE - 8, class_="limit-text", text_anchor=anchor)
+        text(f"gate: {names}", axis.at(first), y + 2 * LANE - 8, class_="limit-text", text_anchor=anchor)
         if names
         else None,
     )
@@ -188,10 +168,10 @@ def cliffs_chart(
     """
     axis, rows, y = Axis(-LOGITS, LOGITS), list[Markup](), 0
     for runtime, curves in groups.items():
-        rows.append(_text(runtime, 0, y + LETTER, class_="strong"))
+        rows.append(text(runtime, 0, y + LETTER, class_="strong"))
         y += LANE
         for name, curve in curves.items():
-            rows.append(_text(name, 0, y + LETTER))
+            rows.append(text(name, 0, y + LETTER))
             rows.append(_bar_of(axis, curve, y + LETTER + 5))
             y += LETTER + 5 + LANE + 4
         y += 10
@@ -199,10 +179,10 @@ def cliffs_chart(
     for words, (low, high) in ranges.items():
         x, width = axis.at(low), f"{max(axis.share(high) - axis.share(low), 0.5):.2f}%"
         marks.append(tag("rect", x=x, y=y, width=width, height=5, class_="range"))
-        marks.append(_text(f"{words}: {number(low, 2)} to {number(high, 2)}", "50%", y + 19, text_anchor="middle"))
+        marks.append(text(f"{words}: {number(low, 2)} to {number(high, 2)}", "50%", y + 19, text_anchor="middle"))
         y += LANE + 10
-    ticks = [_tick(axis.at(logit), f"{logit}".replace("-", "−"), 0, y) for logit in (-120, -80, -40, 0, 40, 80, 120)]
-    return _svg(label, y + LANE, *ticks, *rows, *marks)
+    ticks = [tick(axis.at(logit), f"{logit}".replace("-", "−"), 0, y) for logit in (-120, -80, -40, 0, 40, 80, 120)]
+    return svg(label, y + LANE, *ticks, *rows, *marks)
 
 
 def _bar_of(axis: Axis, curve: Curve, y: int) -> Markup:
@@ -214,27 +194,12 @@ def _bar_of(axis: Axis, curve: Curve, y: int) -> Markup:
         shapes.append(tag("rect", x=f"{left:.2f}%", y=y, width=width, height=LANE - 2, class_=kind))
         if kind in SHORT:
             middle = f"{(left + right) / 2:.2f}%"
-            words.append(_text(SHORT[kind], middle, y + 13, f"on-{kind}", text_anchor="middle"))
+            words.append(text(SHORT[kind], middle, y + 13, f"on-{kind}", text_anchor="middle"))
         elif kind == "inexact" and right - left > 12 and (left == 0 or right == 100):
             place, anchor = ("1%", "start") if left == 0 else ("99%", "end")  # too long for the middle of a short one
             held = f"held at {number(stretch.smallest, 2)}"
-            words.append(_text(held, place, y + 13, "on-inexact", text_anchor=anchor))
+            words.append(text(held, place, y + 13, "on-inexact", text_anchor=anchor))
     return join(*shapes, *words)
 
 
 SHORT = {"zero": "0", "infinite": "∞", "nan": "NaN", "negative": "< 0"}  # what is written on a bar
-
-
-def _svg(label: str, height: float, *children: Markup | None) -> Markup:
-    return tag("svg", *children, width="100%", height=height, role="img", aria_label=label)
-
-
-def _text(words: str, x: float | str, y: float, class_: str | None = None, **attributes: float | str) -> Markup:
-    return tag("text", words, x=x, y=y, class_=class_, **attributes)
-
-
-def _tick(x: str, words: str, top: float, bottom: float) -> Markup:
-    return join(
-        tag("line", x1=x, x2=x, y1=top, y2=bottom + 3, class_="grid"),
-        _text(words, x, bottom + 15, class_="tick", text_anchor="middle"),
-    )

@@ -6,15 +6,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from toolkit.report.cliffs_section import cliffs_section
+from toolkit.report.document import document
 from toolkit.report.file_section import file_section, plain_words, verdict_word
 from toolkit.report.markup import Markup, count, listed, number, table, tag
 from toolkit.report.measured import Measured, machine
-from toolkit.report.style import STYLE
 
 if TYPE_CHECKING:
     from toolkit.verification import Verification
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # the browser itself keeps the page from loading anything
 EVIDENCE = {
     "Proved": "read off the file's own operations and weights, for every finite input; nothing is run.",
     "Probed": "the smallest estimate that extreme inputs, and inputs found by gradient descent on the network, gave in "
@@ -28,17 +27,9 @@ EVIDENCE = {
 def page(verification: Verification, measured: Measured) -> str:
     """The whole page as text."""
     outcome = "Passed" if verification.passed else "Failed"
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{outcome}: verification of {verification.model.resolve().name}"),
-        tag("style", Markup(STYLE)),
-    )
-    main = tag(
-        "main",
+    title = f"{outcome}: verification of {verification.model.resolve().name}"
+    return document(
+        title,
         _verdict(verification),
         _summary(verification),
         *(file_section(verification, place) for place in range(len(verification.verdicts))),
@@ -46,7 +37,6 @@ def page(verification: Verification, measured: Measured) -> str:
         _basis(verification),
         _versions(verification),
     )
-    return f"<!DOCTYPE html>\n{tag('html', head, tag('body', main), lang='en')}\n"
 
 
 def _verdict(verification: Verification) -> Markup:
