@@ -113,6 +113,12 @@ def test_read_manifest_refuses_a_file_that_is_not_in_its_directory(tmp_path: Pat
         (("files", 0, "precision"), "float8"),
         (("files",), {"file": 1}),
         (("training",), None),
+        (("training", "metrics"), {"v": {"r2": "good"}}),
+        (("training", "datasets"), "many"),
+        (("input", "ranges"), [{"minimum": 0.1, "maximum": 3.0}]),
+        (("input", "ranges", 0, "minimum"), None),
+        (("parameters", 0, "maximum"), "3"),
+        (("versions",), {"keras": [3]}),
     ],
 )
 def test_read_manifest_refuses_a_value_of_another_kind(

@@ -56,7 +56,7 @@ def save_network(
 
 def test_train_writes_a_model_directory(trained: Path) -> None:
     assert {path.name for path in trained.iterdir()} == {
-        *("manifest.json", "model.keras", "calibration.parquet", "training.csv", "recovery.png"),
+        *("manifest.json", "README.md", "model.keras", "calibration.parquet", "training.csv", "recovery.png"),
     }
     manifest = read_manifest(trained)
     assert manifest.spec.describe() == "24 rows x (time, signal) -> height, rate, noise"

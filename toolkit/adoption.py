@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from toolkit.calibration import Seen, pieces_of, random_piece, run_through
+from toolkit.card import write_card
 from toolkit.contained import open_child
 from toolkit.datasets import Layout, layout_of_file, open_parquet, read_column_names
 from toolkit.errors import InputError, MissingExtra, OutputError
@@ -187,5 +188,6 @@ def _write(output: Path, given: GivenNetwork, spec: Spec, seen: Seen, manifest: 
         sync(staging / KERAS_FILE)
         write_calibration(staging / CALIBRATION_FILE, spec, seen.kept, seen.kept_true)
         write_manifest(staging, manifest)
+        write_card(output, manifest)
         for name in (KERAS_FILE, CALIBRATION_FILE, MANIFEST):  # last: a directory without it is no model
             (staging / name).replace(output / name)

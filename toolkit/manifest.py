@@ -228,6 +228,22 @@ def _from_json(content: dict[str, Any]) -> Manifest:
     return manifest
 
 
+def _check_training(manifest: Manifest) -> None:
+    training = manifest.training
+    seen: list[Range | Parameter] = [*manifest.column_ranges, *manifest.parameters]
+    numbers = [training.datasets, training.seed, *(bound for each in seen for bound in (each.minimum, each.maximum))]
+    numbers += [value for each in training.metrics.values() for value in each.values()]
+    if not all(isinstance(each, int | float) for each in numbers):
+        raise ValueError("a range or a metric that is no number")
+    if len(manifest.column_ranges) not in (0, len(manifest.columns)):
+        raise ValueError(f"ranges of {len(manifest.column_ranges)} columns, not of {len(manifest.columns)}")
+    plain = training.configuration
+    if not all(isinstance(each, str | int | float) for each in [training.note, *plain.values()]):
+        raise ValueError(f"training configuration {plain!r}")
+    if not all(isinstance(each, str) for each in manifest.versions.values()):
+        raise ValueError(f"versions {manifest.versions!r}")
+
+
 def _check(manifest: Manifest) -> None:
     """What is used as a path, a name or a size must be one: a manifest may come from anywhere.
 
@@ -242,9 +258,7 @@ def _check(manifest: Manifest) -> None:
             raise ValueError(f"{key} {values!r}: not different names")
     if not manifest.columns or not manifest.parameters:
         raise ValueError("no columns or no parameters")
-    plain = manifest.training.configuration
-    if not isinstance(plain, dict) or not all(isinstance(each, str | int | float) for each in plain.values()):
-        raise ValueError(f"training configuration {plain!r}")
+    _check_training(manifest)
     for entry in manifest.files:
         if Path(entry.file).name != entry.file or Path(entry.file).suffix != f".{entry.format}":
             raise ValueError(f"file {entry.file!r}: no {entry.format} file in this directory")

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from toolkit.card import write_card
 from toolkit.errors import ExportError
 from toolkit.files import sha256_of, sync
 from toolkit.integer import host_of
@@ -130,4 +131,5 @@ def _publish_one(directory: Path, manifest: Manifest, file: Converted, verdict: 
     sync(file.path)
     file.path.replace(directory / entry.file)
     write_manifest(directory, manifest)
+    write_card(directory, manifest)
     return manifest, entry

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,25 +22,36 @@ class Recovery:
 
     Attributes:
         r2: 1 - sum of squared errors / sum of squared deviations from the true mean.
+            NaN where the true values are all the same.
         rmse: root of the mean squared error, in the parameter's unit.
-        median_relative_error: median of |estimate - true| / true.
+        bias: mean of estimate - true, in the parameter's unit.
+        median_relative_error, p90_relative_error: median and 90th percentile of |estimate - true| / true.
     """
 
     r2: float
     rmse: float
+    bias: float
     median_relative_error: float
+    p90_relative_error: float
 
 
-def recovery_of(true: NDArray[np.float32], estimates: NDArray[np.float32]) -> Recovery:
-    """Recovery of one parameter; both arguments are float32 (datasets,), `true` > 0."""
+def recovery_of(true: NDArray[np.float32], estimates: NDArray[np.floating[Any]]) -> Recovery:
+    """Recovery of one parameter; both arguments are (datasets,), at least one, `true` > 0.
+
+    Estimates that are NaN or infinite make what they enter NaN or infinite.
+    """
     target = true.astype(np.float64)
-    errors = estimates.astype(np.float64) - target
-    spread = np.sum((target - target.mean()) ** 2)
-    return Recovery(
-        r2=float(1 - np.sum(errors**2) / spread),
-        rmse=float(np.sqrt(np.mean(errors**2))),
-        median_relative_error=float(np.median(np.abs(errors) / target)),
-    )
+    with np.errstate(all="ignore"):
+        errors = estimates.astype(np.float64) - target
+        relative = np.abs(errors) / target
+        spread = float(np.sum((target - target.mean()) ** 2))
+        return Recovery(
+            r2=1 - float(np.sum(errors**2)) / spread if spread > 0 else np.nan,
+            rmse=float(np.sqrt(np.mean(errors**2))),
+            bias=float(np.mean(errors)),
+            median_relative_error=float(np.median(relative)),
+            p90_relative_error=float(np.quantile(relative, 0.9)),
+        )
 
 
 def plot_recovery(

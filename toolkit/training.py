@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.card import write_card
 from toolkit.checkpoint import Progress, restore_checkpoint, save_checkpoint
 from toolkit.datasets.tidy import DATASET
 from toolkit.errors import InputError, OutputError
@@ -46,6 +47,7 @@ CHECKPOINT_FOLDER = ".training"
 LEARNING_RATE = 1e-3
 FINAL_LEARNING_RATE = 1e-5
 WARMUP_STEPS = 200  # a linear rise: the first gradients of a fresh network are its largest
+LOSS = "mean over parameters of (estimate - true)^2 / variance of the true values"
 PREDICT_BATCH = 512
 FITTED = 4096  # datasets that softplus is fitted on, in a network that ended in something else
 
@@ -279,6 +281,19 @@ class _Trainer:
     def use_best_weights(self) -> None:
         self.network.set_weights(self.best)
 
+    def configuration(self) -> dict[str, str | int | float | bool]:
+        """What training was told, and where it ended, for manifest.json."""
+        settings = {name: value for name, value in asdict(self.settings).items() if name != "seed"}
+        return {
+            **settings,
+            "epochs_run": self.progress.epoch,
+            "best_epoch": self.progress.best_epoch,
+            "loss": LOSS,
+            "optimizer": "Adam",
+            "learning_rate": f"{LEARNING_RATE:g}, falling along a cosine to {FINAL_LEARNING_RATE:g}",
+            "validation_datasets": len(self.data.validation_targets),
+        }
+
     def _fingerprint(self) -> str:
         """Of everything that must be the same when a run is resumed."""
         start = self.start and sha256_of(self.start.path)
@@ -324,9 +339,11 @@ def _write_model_directory(output: Path, trainer: _Trainer, calibration_count: i
             trainer.settings.seed,
             {name: asdict(r) for name, r in recoveries.items()},
             f"Trained on from {trainer.start.describe()}." if trainer.start else "",
+            trainer.configuration(),
         ),
         versions=versions(),
     )
+    write_card(output, manifest)
     write_manifest(output, manifest)  # last: a directory without it is no model
     for leftover in (output / CHECKPOINT_FOLDER).iterdir():
         leftover.unlink()
