@@ -39,7 +39,7 @@ def test_cli_starts_without_heavy_libraries() -> None:
 
 
 def test_help_of_every_command_loads_no_heavy_library() -> None:
-    commands = ["simulate", "train", "export", "verify", "inspect", "batch-predict", "benchmark"]
+    commands = ["simulate", "train", "export", "verify", "evaluate", "inspect", "batch-predict", "benchmark"]
     for arguments in [["--help"], *([name, "--help"] for name in commands)]:
         statement = f"from toolkit.cli import main\nmain({arguments!r}, standalone_mode=False)"
         assert HEAVY.isdisjoint(modules_after(statement)), arguments

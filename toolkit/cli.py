@@ -11,6 +11,7 @@ from toolkit.commands.adopt import adopt_command
 from toolkit.commands.batch_predict import batch_predict_command
 from toolkit.commands.benchmark import benchmark_command
 from toolkit.commands.completion import completion_command
+from toolkit.commands.evaluate import evaluate_command
 from toolkit.commands.export import export_command
 from toolkit.commands.inspect import inspect_command
 from toolkit.commands.simulate import simulate_command
@@ -60,6 +61,7 @@ for command in (
     adopt_command,
     export_command,
     verify_command,
+    evaluate_command,
     batch_predict_command,
     inspect_command,
     benchmark_command,

@@ -74,6 +74,8 @@ details {{ font-size: .875rem; }}
 summary {{ color: var(--data); cursor: pointer; width: fit-content; }}
 figure {{ margin: 1rem 0 1.5rem; }}
 figcaption {{ font-size: .875rem; max-width: 44rem; margin-top: .25rem; }}
+.panels {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 16rem), 1fr)); gap: 0 1rem; }}
+.pair {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 0 1rem; }}
 .chart {{ padding: 0 1rem 0 .5rem; overflow-x: auto; }}
 svg {{ display: block; overflow: visible; }}
 svg text {{ font-size: 12px; fill: var(--ink); }}
@@ -93,6 +95,11 @@ svg .dot.bad, svg .mark.bad {{ fill: var(--bad); }}
 svg .bar {{ fill: var(--data); opacity: .55; }}
 svg .statistic {{ stroke: var(--ink); stroke-width: 1.5; }}
 svg .range {{ fill: var(--data); }}
+svg .points {{ stroke: var(--data); stroke-width: 3px; stroke-linecap: round; stroke-opacity: .5; fill: none;
+  vector-effect: non-scaling-stroke; }}
+svg .points.bad {{ stroke: var(--bad); stroke-opacity: 1; }}
+svg .identity {{ stroke: var(--ink); stroke-width: 1px; fill: none; vector-effect: non-scaling-stroke; }}
+svg .on-plot {{ stroke: var(--paper); stroke-width: 3px; paint-order: stroke; }}
 .good {{ fill: var(--tint); background: var(--tint); }}
 .inexact {{ fill: var(--pale); background: var(--pale); }}
 .subnormal {{ fill: var(--odd-tint); background: var(--odd-tint); }}
