@@ -173,6 +173,32 @@ def test_evaluate_reads_several_files_as_one(exported: Path, unseen: Path, found
         assert together[name] == whole[name], name
 
 
+def test_evaluate_takes_tidy_tables(exported: Path, unseen: Path, found: Evaluation, tmp_path: Path) -> None:
+    datasets, true = read_datasets(unseen, read_manifest(exported).spec), true_of(unseen, exported)
+    rows = datasets.shape[1]
+    tidy = pa.table(
+        {
+            "id": np.repeat(np.arange(COUNT), rows),
+            "y": datasets[:, :, 1].reshape(-1),
+            "t": datasets[:, :, 0].reshape(-1),
+            **{name: np.repeat(true[:, index], rows) for index, name in enumerate(found.manifest.spec.parameters)},
+        }
+    )
+    pq.write_table(tidy, tmp_path / "tidy.parquet")
+    grouped = evaluate(exported, tmp_path / "tidy.parquet", group_by="id", columns=("t", "y"))
+    assert grouped.to_json() == found.to_json() and grouped.sources == (tmp_path / "tidy.parquet",)
+    with pytest.raises(InputError, match=r"no column 'time', or several, for --columns"):  # the model's names
+        evaluate(exported, tmp_path / "tidy.parquet", group_by="id")
+    with pytest.raises(InputError, match=r"--columns names 1 columns, the model takes 2"):
+        evaluate(exported, tmp_path / "tidy.parquet", group_by="id", columns=("t",))
+    pq.write_table(tidy.slice(1), tmp_path / "short.parquet")
+    with pytest.raises(InputError, match="short.parquet, row 0: the group that begins here has 23 rows, not 24"):
+        evaluate(exported, tmp_path / "short.parquet", group_by="id", columns=("t", "y"))
+    pq.write_table(tidy.drop_columns(["rate"]), tmp_path / "bad.parquet")
+    with pytest.raises(InputError, match="bad.parquet: no column 'rate': evaluating needs the true value"):
+        evaluate(exported, tmp_path / "bad.parquet", group_by="id", columns=("t", "y"))
+
+
 def test_evaluate_names_all_missing_true_values_at_once(exported: Path, unseen: Path, tmp_path: Path) -> None:
     table = pq.read_table(unseen).drop_columns(["rate"]).rename_columns(["x", "height", "noize"])
     pq.write_table(table, tmp_path / "bad.parquet")

@@ -16,7 +16,6 @@ from toolkit.evaluation import Evaluation, evaluate, write_evaluation_report
 from toolkit.evaluation.measures import measure
 from toolkit.evaluation.page import page
 from toolkit.evaluation.plots import GRAIN, axis_around, bias_plot, errors_plot, recovery_plot, ticks_of
-from toolkit.manifest import read_manifest, write_manifest
 from toolkit.report.markup import number
 from toolkit.report.style import DARK, LIGHT
 from toolkit.report.svg import Axis
@@ -136,10 +135,24 @@ def test_evaluate_command_writes_the_report(
     assert f"{absent}: cannot be written (No such file or directory). Choose another --report." in result.stderr
 
 
-def test_report_of_a_model_with_one_parameter_and_no_file(trained_copy: Path, small_datasets: Path) -> None:
-    manifest = read_manifest(trained_copy)
-    write_manifest(trained_copy, manifest)
-    text = page(evaluate(trained_copy, small_datasets))
+def test_a_file_that_is_far_off_is_cut_off_and_does_not_hide_the_others(found: Evaluation) -> None:
+    true = found.shown_true[:, 0]
+    wild = replace(
+        found.files[0],
+        measures={**found.files[0].measures, "v": measure(true, true * 1000.0)},
+        shown=found.files[0].shown * 1000.0,
+    )
+    text = page(replace(found, files=(wild, *found.files[1:])))
+    assert text.count("In red: 500 beyond the plot, or no number.") == 3  # once for each parameter
+    assert text.count('class="points bad"') == 3
+    _, _, of_v, *_ = text.split("<h2>")
+    tall = [float(each) for each in re.findall(r'height="([\d.]+)" class="bar"', of_v)]
+    assert max(tall[:10]) > 10, "the network's bars are flat"
+    assert tall[20:30] == [72.0] * 10, "the wild file's bars end at the top"
+
+
+def test_report_of_a_model_with_no_exported_file(trained: Path, small_datasets: Path) -> None:
+    text = page(evaluate(trained, small_datasets))
     assert "No file has been exported yet." in text and "computed in 32-bit arithmetic" in text
     assert "every exported file" not in text
 

@@ -40,13 +40,15 @@ def group_training_files(
     for name in names:
         with open_parquet(name) as opened:
             check_tidy(opened.schema_arrow, Tidy(tuple(by), tuple(columns), 1, tuple(parameters)), name)
+    told = rows is not None
     rows = rows or _rows_of_first(names, by)
+    wanted = f"not {rows:,}" if told else f"the first one {rows:,}"
     tidy = Tidy(tuple(by), tuple(columns), rows, tuple(parameters))
     group_files(names, tidy, target)
     for batch in iter_batches(
         target, [REASON, DATASET, COUNT, SOURCE_FILE, SOURCE_ROW, *parameters], None, CHECKED_ROWS
     ):
-        _check(batch, tidy)
+        _check(batch, tidy, wanted)
     return rows
 
 
@@ -67,8 +69,12 @@ def _rows_of_first(names: Sequence[str], by: Sequence[str]) -> int:
     return count
 
 
-def _check(batch: pa.RecordBatch, tidy: Tidy) -> None:
-    """Whether every group is one dataset with positive, finite parameters."""
+def _check(batch: pa.RecordBatch, tidy: Tidy, wanted: str) -> None:
+    """Whether every group is one dataset with positive, finite parameters.
+
+    Args:
+        wanted: how many rows it should have, in words that follow those of how many it has.
+    """
 
     def refuse(index: int, why: str) -> None:
         file, row = (batch.column(name)[index].as_py() for name in (SOURCE_FILE, SOURCE_ROW))
@@ -81,7 +87,7 @@ def _check(batch: pa.RecordBatch, tidy: Tidy) -> None:
     for index, reason in enumerate(batch.column(REASON).to_pylist()):
         if reason == "rows":
             found = batch.column(COUNT)[index].as_py()
-            refuse(index, f"has {found:,} rows, the first one {tidy.rows:,}")
+            refuse(index, f"has {found:,} rows, {wanted}")
         elif reason is not None:
             refuse(index, "holds a null")
         elif not finite[index]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from toolkit.options import column_option, examples, file, json_option, model_option, path, quiet_option
+from toolkit.options import Names, column_option, examples, file, json_option, model_option, path, quiet_option
 
 
 @click.command(
@@ -18,11 +18,20 @@ from toolkit.options import column_option, examples, file, json_option, model_op
 @click.argument("datasets", nargs=-1, required=True, type=file)
 @model_option
 @column_option
+@click.option("--group-by", type=Names(), metavar="ID", help="Tidy tables, one row an observation: columns of the id.")
+@click.option("--columns", type=Names(), metavar="A,B", help="With --group-by, the columns of a dataset, in order.")
 @click.option("--report", type=path, metavar="FILE.html", help="Write a page with plots of every parameter and file.")
 @json_option
 @quiet_option
 def evaluate_command(
-    datasets: tuple[Path, ...], model: Path, column: str | None, report: Path | None, as_json: bool, quiet: bool
+    datasets: tuple[Path, ...],
+    model: Path,
+    column: str | None,
+    group_by: tuple[str, ...] | None,
+    columns: tuple[str, ...] | None,
+    report: Path | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Compare the estimates of the network and of every exported file with true values.
 
@@ -34,7 +43,9 @@ def evaluate_command(
     from toolkit.tables import print_json
 
     with rows_progress("evaluate", quiet=quiet or as_json, unit="datasets") as progress:
-        evaluation = evaluate(model, datasets, column=column, report=progress)
+        evaluation = evaluate(
+            model, datasets, column=column, group_by=group_by or (), columns=columns or (), report=progress
+        )
     if as_json:
         print_json(evaluation.to_json())
     elif not quiet:

@@ -17,8 +17,10 @@ from toolkit.report.markup import Markup, count, folded, listed, number, table, 
 if TYPE_CHECKING:
     from toolkit.evaluation.measures import Bin
     from toolkit.evaluation.result import Evaluated, Evaluation
+    from toolkit.report.svg import Axis
 
 RECOVERY_HEADINGS = ("RMSE", "R2", "Bias", "Median relative error", "90th percentile")
+FAR = 2  # times the network's error: a file that is worse than that is cut off, so that the others can be read
 BIN_HEADINGS = ("True value", "Datasets", "RMSE", "Bias", "Median relative error", "90th percentile")
 
 
@@ -126,14 +128,14 @@ def _parameter(evaluation: Evaluation, index: int) -> Markup:
 def _panel(evaluation: Evaluation, each: Evaluated, index: int, wide: bool = False) -> Markup:
     name = evaluation.manifest.spec.parameters[index]
     true = evaluation.shown_true[:, index].astype(np.float64)
-    shown = evaluation.network.shown[:, index]
-    good = shown[np.isfinite(shown)]
     measures = each.measures[name]
     all_bins = [one.measures[name].bins for one in _everything(evaluation) if one.measures]
-    largest = _largest([one.p90_relative_error for bins in all_bins for one in bins])
-    bias = _largest([abs(one.bias) for bins in all_bins for one in bins])
-    # One axis for the network and every file: what differs is the estimates.
-    axis = axis_around(np.concatenate([true, good, [measures.bins[0].low, measures.bins[-1].high]]))
+    own_bins = evaluation.network.measures[name].bins
+    relative = _end_of_axis(*([one.p90_relative_error for one in bins] for bins in (own_bins, *all_bins)))
+    bias = _end_of_axis(*([abs(one.bias) for one in bins] for bins in (own_bins, *all_bins)))
+    axis = _axis(evaluation, index)
+    beyond = int((~axis.holds(each.shown[:, index])).sum())
+    red = f" In red: {beyond:,} beyond the plot, or no number." if beyond else ""
     spoken = f"{name} by {_name(each)}: RMSE {number(measures.recovery.rmse)}, R2 {number(measures.recovery.r2, 4)}"
     along = "; ".join(
         f"true {number(one.low)} to {number(one.high)}: median {_percent(one.median_relative_error)}, "
@@ -141,9 +143,9 @@ def _panel(evaluation: Evaluation, each: Evaluated, index: int, wide: bool = Fal
         for one in measures.bins
     )
     scatter = recovery_plot(true, each.shown[:, index], axis, f"Estimates against true values. {spoken}.")
-    errors = errors_plot(measures.bins, axis, largest, f"Relative error of {name} by {_name(each)}. {along}.")
+    errors = errors_plot(measures.bins, axis, relative, f"Relative error of {name} by {_name(each)}. {along}.")
     if not wide:
-        words = f"{_name(each)}: RMSE {number(measures.recovery.rmse, 4)}"
+        words = f"{_name(each)}: RMSE {number(measures.recovery.rmse, 4)}{'.' if red else ''}{red}"
         return tag("figure", _chart(scatter), _chart(errors), tag("figcaption", words))
     biases = bias_plot(measures.bins, axis, bias, f"Bias of {name} by {_name(each)}. {along}.")
     bins = count(len(measures.bins), "bin")
@@ -151,6 +153,7 @@ def _panel(evaluation: Evaluation, each: Evaluated, index: int, wide: bool = Fal
         f"The network; {count(len(true), 'dataset')} of all are shown. On the line an estimate is right. Relative "
         f"error and bias, the mean of estimate − true, are those of all datasets, in {bins} of equally many; of the "
         "relative error, bars are medians and lines 90th percentiles."
+        f"{red}"
     )
     return tag(
         "figure",
@@ -207,6 +210,20 @@ def _percent(value: float) -> str:
     return f"{number(100 * value)}%"
 
 
-def _largest(values: Sequence[float]) -> float:
-    """The end of an axis that holds all of these, those that are numbers."""
-    return 1.08 * max((value for value in values if math.isfinite(value)), default=0.0) or 1.0
+def _axis(evaluation: Evaluation, index: int) -> Axis:
+    """Along true values and estimates: the same for the network and every file, so that what differs is the estimates.
+
+    It holds every true value, and estimates of the network that are less than the range of these beyond it.
+    """
+    true, estimates = evaluation.shown_true[:, index].astype(np.float64), evaluation.network.shown[:, index]
+    bins = evaluation.network.measures[evaluation.manifest.spec.parameters[index]].bins
+    low, high = bins[0].low, bins[-1].high
+    near = estimates[np.isfinite(estimates)].clip(2 * low - high, 2 * high - low)
+    return axis_around(np.concatenate([true, near, [low, high]]))
+
+
+def _end_of_axis(network: Sequence[float], *others: Sequence[float]) -> float:
+    """The end of an axis from 0 that holds the network's numbers, and those of files that are not far beyond."""
+    own = max((value for value in network if math.isfinite(value)), default=0.0)
+    every = max((value for values in others for value in values if math.isfinite(value)), default=own)
+    return 1.08 * min(every, FAR * own) or 1.0

@@ -31,7 +31,7 @@ def recovery_plot(true: NDArray[np.floating], estimates: NDArray[np.floating], a
     Args:
         true, estimates: (points,). Estimates beyond the axis, or NaN, are drawn at its ends and in red.
     """
-    good = np.isfinite(estimates) & (estimates >= axis.low) & (estimates <= axis.high)
+    good = axis.holds(estimates)
     known = np.clip(np.nan_to_num(estimates.astype(np.float64), nan=axis.low), axis.low, axis.high)
     bottom = LANE + HEIGHT
     across = [tick(axis.at(value), number(value), LANE, bottom) for value in ticks_of(axis)]

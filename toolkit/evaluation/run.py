@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from toolkit.batch.ranges import RangeCount, counted, outside
 from toolkit.calibration import Piece, pieces_of
 from toolkit.contained import open_child
 from toolkit.datasets import Layout, layout_of_file, open_parquet
+from toolkit.datasets.tidy import DATASET
 from toolkit.errors import InputError, ModelError, did_you_mean
 from toolkit.evaluation.measures import Measures, measure
 from toolkit.evaluation.result import Evaluated, Evaluation, RowOrder
@@ -22,6 +24,7 @@ from toolkit.manifest import KERAS_FILE, WEIGHTS_FILE, Manifest, check_unchanged
 from toolkit.progress import Report, silent
 from toolkit.reference import load_reference
 from toolkit.spec import SMALLEST_NORMAL_FLOAT32, Spec
+from toolkit.training_groups import group_training_files
 from toolkit.trials import estimates_of
 
 if TYPE_CHECKING:
@@ -63,6 +66,8 @@ def evaluate(
     datasets: Sequence[Path | str] | Path | str,
     *,
     column: str | None = None,
+    group_by: str | Sequence[str] = (),
+    columns: Sequence[str] = (),
     report: Report = silent,
 ) -> Evaluation:
     """How well the network of a model directory, and every file exported from it, recover known parameters.
@@ -74,6 +79,9 @@ def evaluate(
     Args:
         datasets: Parquet files with a column of datasets and one for each parameter, with its name and true values.
         column: of the datasets, where several could be.
+        group_by: of tidy tables, one row an observation: the column, or columns, whose values name a dataset. Its true
+            values stand in each of its rows. The tables are grouped in the folder for temporary files.
+        columns: of tidy tables, those of a dataset in the model's order; the model's names by default.
         report: told (datasets done, datasets in all), those of every file counted.
     Raises:
         ModelError: no model, or a network that cannot be run.
@@ -84,7 +92,19 @@ def evaluate(
     model = Path(model)
     manifest = read_manifest(model)
     names = [datasets] if isinstance(datasets, str | Path) else datasets
-    sources = [_open(Path(name), manifest.spec, column) for name in names]
+    with ExitStack() as stack:
+        if group_by:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="toolkit-evaluate-")))
+            by = [group_by] if isinstance(group_by, str) else group_by
+            sources = [_open_groups(names, manifest.spec, by, columns or manifest.spec.columns, folder)]
+        else:
+            sources = [_open(Path(name), manifest.spec, column) for name in names]
+        return _evaluate(model, manifest, [Path(name) for name in names], sources, report)
+
+
+def _evaluate(
+    model: Path, manifest: Manifest, names: Sequence[Path], sources: Sequence[Source], report: Report
+) -> Evaluation:
     total = sum(source.datasets for source in sources)
     if not total:
         raise InputError(f"{', '.join(map(str, names)) or 'evaluate'}: no datasets to evaluate on.")
@@ -112,7 +132,7 @@ def evaluate(
     return Evaluation(
         model=model,
         manifest=manifest,
-        sources=tuple(source.path for source in sources),
+        sources=tuple(names),
         datasets=total,
         outside=seen.outside if manifest.column_ranges else None,
         true_outside=_true_outside(manifest, seen.true),
@@ -123,11 +143,33 @@ def evaluate(
     )
 
 
+def _open_groups(
+    names: Sequence[Path | str], spec: Spec, by: Sequence[str], columns: Sequence[str], folder: Path
+) -> Source:
+    """The datasets of tidy tables, grouped into a file in `folder`."""
+    if len(columns) != len(spec.columns):
+        raise InputError(
+            f"--columns names {len(columns)} columns, the model takes {len(spec.columns)}: {spec.describe()}."
+        )
+    for name in names:
+        with open_parquet(name) as opened:
+            _check_true_values(name, spec, opened.schema_arrow.names, ())
+    grouped = folder / "datasets.parquet"
+    group_training_files(names, spec.parameters, by, columns, grouped, spec.rows)
+    return _open(grouped, spec, DATASET)
+
+
 def _open(path: Path, spec: Spec, column: str | None) -> Source:
     layout = layout_of_file(path, rows=spec.rows, columns=spec.columns, column=column)
     with open_parquet(path) as opened:
         names, total = opened.schema_arrow.names, opened.metadata.num_rows
-    known = [name for name in names if name not in layout.table_columns]
+    _check_true_values(path, spec, names, layout.table_columns)
+    return Source(path, layout, total)
+
+
+def _check_true_values(path: Path | str, spec: Spec, names: Sequence[str], taken: Sequence[str]) -> None:
+    """Whether there is a column for each parameter, besides those `taken` by the datasets."""
+    known = [name for name in names if name not in taken]
     absent = [name for name in spec.parameters if name not in known]
     if absent:
         near = did_you_mean(absent[0], known)
@@ -135,7 +177,6 @@ def _open(path: Path, spec: Spec, column: str | None) -> Source:
             f"{path}: no column {', '.join(map(repr, absent))}: evaluating needs the true value of every parameter "
             f"({', '.join(spec.parameters)}), in a column of its name.{near} It has: {', '.join(names)}."
         )
-    return Source(path, layout, total)
 
 
 @contextmanager

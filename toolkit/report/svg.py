@@ -7,6 +7,10 @@ with letters of the same size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.report.markup import Markup, join, tag
 
@@ -27,6 +31,10 @@ class Axis:
 
     def at(self, value: float) -> str:
         return f"{self.share(value):.2f}%"
+
+    def holds(self, values: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """Which of them lie on it; NaN does not."""
+        return np.asarray((values >= self.low) & (values <= self.high))
 
 
 def svg(label: str, height: float, *children: Markup | None) -> Markup:
