@@ -80,7 +80,7 @@ def _convert(request: dict[str, Any]) -> list[dict[str, Any]]:
             converted.append({**entry, "facts": facts})
         except ExportError as error:  # of this file alone: the network may well have the others
             converted.append({**entry, "problem": f"{path.name}: {error}"})
-    if all("problem" in entry for entry in converted):
+    if converted and all("problem" in entry for entry in converted):
         raise ExportError("\n".join(entry["problem"] for entry in converted))
     return converted
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -56,7 +56,9 @@ def publish(
     convert: Convert,
     *,
     calibration: Path | None = None,
+    optional: Collection[str] = (),
     say: Callable[[ModelFile], None] = lambda file: None,
+    say_lacking: Callable[[str], None] = lambda problem: None,
 ) -> tuple[ModelFile, ...]:
     """Convert the trained network, judge every file, and publish those that pass.
 
@@ -68,7 +70,9 @@ def publish(
         convert: the exporter. It is handed in because a judge does not import the one it judges.
         calibration: datasets to judge parity on, and to make adversarial ones from; the model directory's own by
             default.
+        optional: precisions that not every network can have. Where this one cannot, that is no error.
         say: told each file once it is published.
+        say_lacking: told of each optional file why there is none.
     Raises:
         ModelError: the directory holds no trained network.
         ExportError: the conversion failed, or a file was refused; the message names each with the reason.
@@ -90,6 +94,9 @@ def publish(
             (staging / name).replace(directory / name)
         judge = Judge(manifest.spec, directory, datasets, fitted=True)
         for file in converted:
+            if file.problem and file.precision in optional:
+                say_lacking(file.problem)
+                continue
             if file.problem:
                 refused.append(file.problem)
                 continue

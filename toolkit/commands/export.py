@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from toolkit.errors import printable
 from toolkit.options import examples, file, model_option, quiet_option
-from toolkit.spec import FORMATS, PRECISIONS
+from toolkit.spec import FORMATS, PRECISIONS, QUANTIZED
 
 if TYPE_CHECKING:
     from toolkit.manifest import ModelFile
@@ -68,7 +69,9 @@ def export_command(
         PRECISIONS if "all" in precisions else precisions,
         partial(convert, first_layer=first_layer),
         calibration=calibration,
+        optional=QUANTIZED if "all" in precisions else (),
         say=(lambda entry: None) if quiet else (lambda entry: click.echo(_published(model, entry), err=True)),
+        say_lacking=lambda problem: click.echo(f"Left out: {printable(problem)}", err=True),
     )
     if not quiet:
         print_files(files)
