@@ -542,10 +542,10 @@ def test_batch_predict_loads_only_what_it_runs(tmp_path: Path, exported: Path, d
 
 
 def test_batch_predict_uses_the_cores_it_may_run_on() -> None:
-    from toolkit.batch.pipeline import usable_cores
+    from toolkit.cores import usable_cores
 
     code = "import os\nos.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-    code += "from toolkit.batch.pipeline import usable_cores\nprint(usable_cores())"
+    code += "from toolkit.cores import usable_cores\nprint(usable_cores())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1" and usable_cores() == len(os.sched_getaffinity(0))
 

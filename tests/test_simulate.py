@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
 
+from toolkit.cores import usable_cores
 from toolkit.datasets import read_column_names
 from toolkit.errors import OutputError, SimulatorError
 from toolkit.simulate import simulate
-from toolkit.simulator import BLOCK, open_simulator, usable_cores
+from toolkit.simulator import BLOCK, open_simulator
 from toolkit.simulator.function import Function, Task, make
 
 # Three parameters and 5 x 2 numbers, after a random delay: the blocks come in any order.
@@ -412,7 +413,7 @@ def test_simulate_refuses_counts_seeds_and_workers_that_make_no_sense(good: str,
 
 def test_usable_cores_follow_the_affinity_of_the_process() -> None:
     program = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-    program += "from toolkit.simulator import usable_cores; print(usable_cores())"
+    program += "from toolkit.cores import usable_cores; print(usable_cores())"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout == "1\n"
     assert usable_cores() == len(os.sched_getaffinity(0))

@@ -13,11 +13,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
+from toolkit.cores import usable_cores
 from toolkit.datasets import encode, write_schema_metadata
 from toolkit.errors import OutputError, SimulatorError
 from toolkit.files import appears_whole
 from toolkit.progress import Report, silent
-from toolkit.simulator import BLOCK, Simulator, open_simulator, usable_cores
+from toolkit.simulator import BLOCK, Simulator, open_simulator
 from toolkit.simulator.function import DATASETS_COLUMN, Pair
 
 ROW_GROUP = 8192  # datasets in a row group; fewer when they are large

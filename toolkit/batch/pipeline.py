@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,14 +17,6 @@ SHARDS_BEHIND = 2  # scored and not yet written: enough that no worker waits for
 POLL_SECONDS = 0.1
 
 Task = tuple[Shard, Iterator[pa.RecordBatch]]
-
-
-def usable_cores() -> int:
-    """Cores this process may run on, which in a container or under taskset are fewer than the machine has."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        return os.cpu_count() or 1
 
 
 def score_locally(job: Job, shards: Sequence[Shard], workers: int, done: Callable[[Receipt], None]) -> None:

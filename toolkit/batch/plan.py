@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from toolkit.batch.assemble import read_evidence
 from toolkit.batch.columns import SOURCE_FILE, SOURCE_ROW, output_schema, predicted_names
 from toolkit.batch.lock import owner_of
-from toolkit.batch.pipeline import SHARDS_AHEAD, usable_cores
+from toolkit.batch.pipeline import SHARDS_AHEAD
 from toolkit.batch.prepare import Prepared
 from toolkit.batch.score import Scored, load_engines, score_rows
 from toolkit.batch.shards import Shard, plan_shards, read_shards
@@ -24,6 +24,7 @@ from toolkit.batch.sources import Source
 from toolkit.batch.storage import is_there, open_folder
 from toolkit.batch.tidy import is_tidy
 from toolkit.batch.work import unfinished_run
+from toolkit.cores import usable_cores
 from toolkit.errors import OutputError
 
 WARM_UP_ROWS = 64

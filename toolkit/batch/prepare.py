@@ -11,10 +11,10 @@ from toolkit.batch.checks import CHECKS
 from toolkit.batch.columns import REASON, SOURCE_FILE, SOURCE_ROW, check_schemas
 from toolkit.batch.damage import Lost, open_undamaged
 from toolkit.batch.paths import Paths, default_output
-from toolkit.batch.pipeline import usable_cores
 from toolkit.batch.score import Job
 from toolkit.batch.sources import find_files, open_sources
 from toolkit.batch.work import RunKey, run_key
+from toolkit.cores import usable_cores
 from toolkit.errors import InputError, ModelError
 from toolkit.estimator import DEFAULT_FILE
 from toolkit.manifest import ModelFile, check_unchanged, find_file, read_manifest

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from toolkit.batch.pipeline import usable_cores
+from toolkit.cores import usable_cores
 from toolkit.errors import ClusterError, MissingExtra, reason_of
 
 CONNECT_SECONDS = 10.0

@@ -12,7 +12,7 @@ from toolkit.batch.assemble import check_complete
 from toolkit.batch.checks import Violation
 from toolkit.batch.lock import CheckOwned, owned
 from toolkit.batch.parts import Receipt, read_receipt
-from toolkit.batch.pipeline import score_locally, usable_cores
+from toolkit.batch.pipeline import score_locally
 from toolkit.batch.prepare import Prepared, prepare
 from toolkit.batch.publish import publish, published_before, with_replay
 from toolkit.batch.ray_cluster import check_ray
@@ -23,6 +23,7 @@ from toolkit.batch.sources import check_unchanged_since
 from toolkit.batch.summary import Summary, evidence_of, summary_of
 from toolkit.batch.tidy import grouped
 from toolkit.batch.work import begin, clear, clear_partial, unfinished_run
+from toolkit.cores import usable_cores
 from toolkit.errors import OutputError, reason_of
 from toolkit.progress import Report, silent
 

@@ -8,7 +8,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.simulator import usable_cores
+from toolkit.cores import usable_cores
 
 CPUINFO = Path("/proc/cpuinfo")
 NAMED_BY = ("model name", "Model", "Hardware")  # x86; then boards with arm

@@ -17,13 +17,13 @@ from toolkit.benchmark.machine import this_machine
 from toolkit.benchmark.result import Benchmark, FileResult
 from toolkit.benchmark.rounds import ROUNDS, STARTS, Speed, measure_speeds
 from toolkit.contained import open_child
+from toolkit.cores import usable_cores
 from toolkit.errors import ModelError, ToolkitError
 from toolkit.manifest import CALIBRATION_FILE, KERAS_FILE, check_unchanged, read_manifest
 from toolkit.progress import Report, silent
 from toolkit.proof import prove
 from toolkit.reference import load_reference
 from toolkit.runtime import BATCH
-from toolkit.simulator import usable_cores
 from toolkit.spec import Spec
 from toolkit.verification import datasets_to_compare_on
 

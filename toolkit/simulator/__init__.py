@@ -4,6 +4,6 @@ function.py   the user's file: loaded, called for one block of datasets, and wha
 workers.py    the processes: blocks handed out, taken back in order, and a process that dies reported
 """
 
-from toolkit.simulator.workers import BLOCK, Simulator, open_simulator, usable_cores
+from toolkit.simulator.workers import BLOCK, Simulator, open_simulator
 
-__all__ = ["BLOCK", "Simulator", "open_simulator", "usable_cores"]
+__all__ = ["BLOCK", "Simulator", "open_simulator"]

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from toolkit.cores import usable_cores
 from toolkit.errors import SimulatorError
 from toolkit.simulator.function import Pair, Task, load, make, split
 
@@ -27,11 +28,6 @@ AHEAD = 2  # blocks per worker that are being made or wait for an earlier one: b
 DYING_SECONDS = 5.0  # from the end of its connection to that of a process; one that lives on has closed it itself
 # The cores are taken: more threads in a worker would only push each other aside.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-
-
-def usable_cores() -> int:
-    """Cores this process may use: fewer than the machine has under taskset or a batch system."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
