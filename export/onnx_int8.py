@@ -3,14 +3,13 @@ DequantizeLinear, which runtimes fuse into integer ones. One scale for each filt
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from export.ends import build_end, build_front
-from export.network import Conv1D, Dense, GlobalPooling1D, Layer, Pooling1D, Reshape, Shape, ZeroPadding1D, output_shape
+from export.network import Conv1D, GlobalPooling1D, Layer, Pooling1D, Reshape, Shape, ZeroPadding1D, output_shape
 from export.onnx import to_onnx
 from export.quantize import Codes, IntegerLayer, IntegerLinear, Trunk, padding_of
 
@@ -24,14 +23,10 @@ def write_onnx(trunk: Trunk, behind: tuple[Layer, ...], shape: tuple[int, int], 
     """
     import onnx
 
-    layers, flat = trunk.layers, False
-    if isinstance(layers[-1], Reshape) and isinstance(behind[0], Dense):
-        # The last layers read features channel after channel, as they lie; sorting codes would take longer.
-        size = _shape_behind(trunk.shape, layers[:-1])
-        if len(size) == 2 and len(layers[-1].shape) == 1:
-            rows, channels = size
-            kernel = behind[0].kernel.reshape(rows, channels, -1).transpose(1, 0, 2).reshape(rows * channels, -1)
-            behind, layers, flat = (replace(behind[0], kernel=kernel), *behind[1:]), layers[:-1], True
+    layers = trunk.layers
+    size = _shape_behind(trunk.shape, layers[:-1])
+    flat = isinstance(layers[-1], Reshape) and len(size) == 2 and len(layers[-1].shape) == 1
+    layers = layers[:-1] if flat else layers  # it comes behind the codes: ONNX Runtime leaves out what undoes itself
     graph = _Graph(
         onnx.load_model_from_string(to_onnx(build_front(trunk, shape, limit, channels_first=True), "float32"))
     )
@@ -40,11 +35,11 @@ def write_onnx(trunk: Trunk, behind: tuple[Layer, ...], shape: tuple[int, int], 
     for layer in layers:
         values, size, codes = graph.add_layer(layer, values, size, codes)
     real = graph.dequantized(values, codes)
+    if len(size) == 2:
+        real = graph.node("Transpose", [real], perm=[0, 2, 3, 1])
     if flat:
         size = (int(np.prod(size)),)
         real = graph.reshaped(real, size)
-    elif len(size) == 2:
-        real = graph.node("Transpose", [real], perm=[0, 2, 3, 1])
     end = build_end(behind, (1, *size) if len(size) == 2 else size)
     return graph.finish(onnx.load_model_from_string(to_onnx(end, "float16")), real)
 
