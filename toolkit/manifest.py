@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,18 @@ class ModelFile:
     relative_error: dict[str, RelativeError]
     integer: dict[str, Any] | None = None  # of an integer-only file, its host side: see toolkit/integer.py
     int8: dict[str, Any] | None = None  # of an int8 file, how it was made: first_layer, why, calibration_datasets
+
+
+def int8_in_words(made: Mapping[str, Any]) -> str:
+    """How an int8 file was made: its first layer, why that, and on how many datasets.
+
+    Args:
+        made: `ModelFile.int8`, or the metadata of a file, which may be anyone's.
+    """
+    count = made.get("calibration_datasets")
+    shown = f"{count:,}" if isinstance(count, int) else "?"
+    reason = f"{made.get('first_layer', '?')} ({made.get('first_layer_reason', 'no reason given')})"
+    return f"first layer {reason}, fitted to {shown} calibration datasets"
 
 
 @dataclass(frozen=True)

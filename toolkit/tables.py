@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.errors import printable
+from toolkit.manifest import int8_in_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -108,6 +109,10 @@ def print_inspection(inspection: Inspection) -> None:
                 style="red" if file.problems else None,
             )
     console.print(table)
+    for file in inspection.files if manifest else ():
+        if file.precision == "int8" and "first_layer" in file.metadata:
+            made = f"{file.file}: {printable(int8_in_words(file.metadata))}"
+            console.print(made, markup=False, highlight=False, soft_wrap=True)
     for file in inspection.files:
         for problem in file.problems:
             console.print(
@@ -132,6 +137,8 @@ def _file_rows(file: InspectedFile) -> Iterator[tuple[str, str]]:
         if file.contents.weights:
             yield "weights", _listed(file.contents.weights)
         yield "versions", _listed(file.contents.versions)
+    if file.precision == "int8" and "first_layer" in file.metadata:
+        yield "quantized", int8_in_words(file.metadata)
     if file.proof:
         yield "proved at least", _proved(file)
         yield "proved at most", _each(file.upper_bound)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from toolkit.errors import printable
+from toolkit.manifest import int8_in_words
 from toolkit.options import examples, file, model_option, quiet_option
 from toolkit.spec import FORMATS, PRECISIONS, QUANTIZED
 
@@ -78,5 +79,4 @@ def export_command(
 
 
 def _published(model: Path, entry: ModelFile) -> str:
-    made = f"; first layer {entry.int8['first_layer']}: {entry.int8['first_layer_reason']}" if entry.int8 else ""
-    return f"{model / entry.file}: published{made}"
+    return f"{model / entry.file}: published{f'; {int8_in_words(entry.int8)}' if entry.int8 else ''}"

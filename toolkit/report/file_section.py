@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from toolkit.manifest import int8_in_words
 from toolkit.probes import WITHIN_RANGES
 from toolkit.report.charts import Errors, Minima, errors_axis, errors_chart, minima_chart
 from toolkit.report.markup import Markup, count, folded, join, listed, number, table, tag
@@ -148,6 +149,8 @@ def _facts(verification: Verification, place: int) -> Markup:
         ["SHA-256", tag("code", entry.sha256)],
         ["Run in", f"{RUNTIMES[f'.{verdict.format}']}, {listed(kernels)} kernels" if kernels else "nothing"],
     ]
+    if entry.int8:
+        facts.append(["Quantized", int8_in_words(entry.int8)])
     if verdict.proof is not None:
         proof = verdict.proof
         limit = f"; inputs beyond ±{number(proof.input_limit)} are cut off" if proof.input_limit else ""
