@@ -48,7 +48,8 @@ def small_datasets(small_simulator: str, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="session")
 def trained(small_datasets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory fresh from training. Do not write into it: copy it."""
-    from toolkit.training import Settings, train
+    from toolkit.trainer import Settings
+    from toolkit.training import train
 
     directory = tmp_path_factory.mktemp("trained") / "model"
     train([small_datasets], ["height", "rate", "noise"], output=directory, settings=Settings(epochs=6, batch_size=32))

@@ -19,7 +19,7 @@ from toolkit.manifest import (
     read_manifest,
     write_manifest,
 )
-from toolkit.training import Settings
+from toolkit.trainer import Settings
 
 SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "model"
 ERROR = RelativeError(1.5e-7, 2e-7, 3e-6)

@@ -20,7 +20,8 @@ from toolkit.files import sha256_of
 from toolkit.given import GivenNetwork, _fit
 from toolkit.manifest import read_manifest
 from toolkit.recovery import recovery_of
-from toolkit.training import Settings, train
+from toolkit.trainer import Settings
+from toolkit.training import train
 
 PARAMETERS = ["height", "rate", "noise"]
 SHORT = Settings(epochs=3, batch_size=64)

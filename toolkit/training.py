@@ -1,25 +1,17 @@
-"""Parquet -> model directory: the training loop, its checkpoints, and the best weights."""
+"""Parquet -> model directory."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from toolkit.card import write_card
-from toolkit.checkpoint import Progress, restore_checkpoint, save_checkpoint
 from toolkit.datasets.tidy import DATASET
 from toolkit.errors import InputError, OutputError
-from toolkit.files import appears_whole, sha256_of
+from toolkit.files import appears_whole
 from toolkit.given import GivenNetwork, start_network
 from toolkit.manifest import (
     CALIBRATION_FILE,
@@ -32,35 +24,14 @@ from toolkit.manifest import (
     write_manifest,
 )
 from toolkit.model import build_network, import_tensorflow
-from toolkit.prefetch import prefetched
 from toolkit.progress import Report, silent
 from toolkit.recovery import plot_recovery, recovery_of
+from toolkit.trainer import Settings, Trainer
 from toolkit.training_data import TrainingData, fingerprint_of, open_training_data
 from toolkit.training_groups import group_training_files
 
-if TYPE_CHECKING:
-    import keras
-
 CHECKPOINT_FOLDER = ".training"
-# Adam's start, falling along a cosine to the last epoch. On a million response-time datasets 3e-3 falls faster (four
-# epochs reach the loss of eight) but stays above: .0334 after nine epochs, where 1e-3 ends at .0327 after twelve.
-LEARNING_RATE = 1e-3
-FINAL_LEARNING_RATE = 1e-5
-WARMUP_STEPS = 200  # a linear rise: the first gradients of a fresh network are its largest
-LOSS = "mean over parameters of (estimate - true)^2 / variance of the true values"
-PREDICT_BATCH = 512
 FITTED = 4096  # datasets that softplus is fitted on, in a network that ended in something else
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the trained weights, besides the datasets."""
-
-    epochs: int = 30
-    batch_size: int = 128
-    seed: int = 0
-    patience: int = 6  # epochs without a better validation loss before training stops
-    exchangeable_rows: bool = False
 
 
 def train(
@@ -126,7 +97,7 @@ def train(
         network = start_network(start_from, data.spec, *next(data.batches(0, FITTED, exchangeable_rows=False)))
     output.mkdir(parents=True, exist_ok=True)
     (output / CHECKPOINT_FOLDER).mkdir(exist_ok=True)
-    trainer = _Trainer(tensorflow, network, data, settings, start_from, output / CHECKPOINT_FOLDER)
+    trainer = Trainer(tensorflow, network, data, settings, start_from, output / CHECKPOINT_FOLDER)
     if start_from is not None:
         say(trainer.begin_from_what_is_given())
     if resume:
@@ -169,145 +140,7 @@ def _open_groups(
     )
 
 
-class _Trainer:
-    """The state of a training run: network, optimizer, best weights so far, history."""
-
-    def __init__(
-        self,
-        tensorflow: Any,
-        network: keras.Model,
-        data: TrainingData,
-        settings: Settings,
-        start: GivenNetwork | None,
-        folder: Path,
-    ) -> None:
-        self.network, self.data, self.settings, self.start = network, data, settings, start
-        self.checkpoint = folder / "checkpoint.npz"
-        self.progress = Progress()
-        self.best = network.get_weights()
-        self.steps_per_epoch = -(-data.training_count // settings.batch_size)
-        warmup_steps = min(WARMUP_STEPS, self.steps_per_epoch)
-        schedule = tensorflow.keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=LEARNING_RATE / 10,
-            warmup_target=LEARNING_RATE,
-            warmup_steps=warmup_steps,
-            decay_steps=max(1, self.steps_per_epoch * settings.epochs - warmup_steps),
-            alpha=FINAL_LEARNING_RATE / LEARNING_RATE,
-        )
-        self.optimizer = tensorflow.keras.optimizers.Adam(schedule)
-        self.optimizer.build(network.trainable_variables)
-        weights = tensorflow.constant(1.0 / data.parameter_deviations**2, tensorflow.float32)
-        rows, columns = data.spec.shape
-        signature = [
-            tensorflow.TensorSpec((None, rows, columns), tensorflow.float32),
-            tensorflow.TensorSpec((None, len(data.spec.parameters)), tensorflow.float32),
-        ]
-
-        @tensorflow.function(input_signature=signature)
-        def step(batch: Any, targets: Any) -> Any:
-            with tensorflow.GradientTape() as tape:
-                estimates = tensorflow.cast(network(batch, training=True), tensorflow.float32)
-                loss = tensorflow.reduce_mean(tensorflow.square(estimates - targets) * weights)
-                for penalty in network.losses:  # of a given network's regularizers
-                    loss += tensorflow.cast(penalty, tensorflow.float32)
-            gradients = tape.gradient(loss, network.trainable_variables)
-            self.optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
-            return loss
-
-        @tensorflow.function(input_signature=signature[:1])
-        def predict(batch: Any) -> Any:
-            return tensorflow.cast(network(batch, training=False), tensorflow.float32)
-
-        self._step, self._predict = step, predict
-
-    @property
-    def finished(self) -> bool:
-        done = self.progress
-        return done.epoch >= self.settings.epochs or done.epoch - done.best_epoch >= self.settings.patience
-
-    def begin_from_what_is_given(self) -> str:
-        """Let the weights of before the first epoch be the best until others are better."""
-        rmse, self.progress.best_loss = self.validate()
-        return f"given network: validation {self.progress.best_loss:.5f}, RMSE {self._each(rmse)}"
-
-    def run_epoch(self, report: Report) -> str:
-        """Train one epoch, validate, remember the weights if they are the best, write a checkpoint."""
-        begun = time.monotonic()
-        epoch = self.progress.epoch + 1
-        losses = []
-        batches = self.data.batches(epoch, self.settings.batch_size, self.settings.exchangeable_rows)
-        for index, (batch, targets) in enumerate(prefetched(batches)):
-            losses.append(self._step(batch, targets))
-            report(index + 1, self.steps_per_epoch)
-        loss = float(np.mean([float(value) for value in losses]))
-        rmse, validation_loss = self.validate()
-        if not np.isfinite([loss, validation_loss]).all():
-            raise InputError(f"epoch {epoch}: the loss is not finite. Look for extreme values in the datasets.")
-        self.progress.epoch = epoch
-        if validation_loss < self.progress.best_loss:
-            self.progress.best_epoch, self.progress.best_loss = epoch, validation_loss
-            self.best = self.network.get_weights()
-        record = {
-            "epoch": epoch,
-            "seconds": time.monotonic() - begun,
-            "learning_rate": float(self.optimizer.learning_rate),
-            "loss": loss,
-            "validation_loss": validation_loss,
-        }
-        record |= {
-            f"validation_rmse_{name}": float(value) for name, value in zip(self.data.spec.parameters, rmse, strict=True)
-        }
-        self.progress.history.append(record)
-        save_checkpoint(self.checkpoint, self._fingerprint(), self.progress, self.network, self.optimizer, self.best)
-        best = " (best)" if self.progress.best_epoch == epoch else ""
-        return (
-            f"epoch {epoch} of {self.settings.epochs}: loss {loss:.5f}, validation {validation_loss:.5f}{best}, "
-            f"RMSE {self._each(rmse)}, {record['seconds']:.0f} s"
-        )
-
-    def _each(self, values: NDArray[np.float64]) -> str:
-        return ", ".join(f"{name} {value:.4g}" for name, value in zip(self.data.spec.parameters, values, strict=True))
-
-    def validate(self) -> tuple[NDArray[np.float64], float]:
-        """RMSE of each parameter over the validation datasets, and their loss."""
-        errors = self.predict(self.data.validation_datasets) - self.data.validation_targets
-        rmse = np.sqrt(np.mean(np.square(errors, dtype=np.float64), axis=0))
-        return rmse, float(np.mean((rmse / self.data.parameter_deviations) ** 2))
-
-    def predict(self, datasets: NDArray[np.float32]) -> NDArray[np.float32]:
-        batches = [datasets[start : start + PREDICT_BATCH] for start in range(0, len(datasets), PREDICT_BATCH)]
-        return np.concatenate([self._predict(batch).numpy() for batch in batches])
-
-    def use_best_weights(self) -> None:
-        self.network.set_weights(self.best)
-
-    def configuration(self) -> dict[str, str | int | float | bool]:
-        """What training was told, and where it ended, for manifest.json."""
-        settings = {name: value for name, value in asdict(self.settings).items() if name != "seed"}
-        return {
-            **settings,
-            "epochs_run": self.progress.epoch,
-            "best_epoch": self.progress.best_epoch,
-            "loss": LOSS,
-            "optimizer": "Adam",
-            "learning_rate": f"{LEARNING_RATE:g}, falling along a cosine to {FINAL_LEARNING_RATE:g}",
-            "validation_datasets": len(self.data.validation_targets),
-        }
-
-    def _fingerprint(self) -> str:
-        """Of everything that must be the same when a run is resumed."""
-        start = self.start and sha256_of(self.start.path)
-        facts = {**asdict(self.settings), "data": self.data.fingerprint, "start": start}
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-    def restore(self) -> None:
-        """Take up the last finished epoch; without a checkpoint there is nothing to take up."""
-        restored = restore_checkpoint(self.checkpoint, self._fingerprint(), self.network, self.optimizer)
-        if restored:
-            self.progress, self.best = restored
-
-
-def _write_model_directory(output: Path, trainer: _Trainer, calibration_count: int) -> Manifest:
+def _write_model_directory(output: Path, trainer: Trainer, calibration_count: int) -> Manifest:
     data, progress = trainer.data, trainer.progress
     estimates = trainer.predict(data.validation_datasets)
     recoveries = {

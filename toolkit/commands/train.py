@@ -66,7 +66,8 @@ def train_command(
     """Train the network on datasets with known parameters, and write a model directory."""
     from toolkit.progress import rows_progress, say
     from toolkit.tables import print_training
-    from toolkit.training import Settings, train
+    from toolkit.trainer import Settings
+    from toolkit.training import train
 
     settings = Settings(epochs=epochs, batch_size=batch_size, seed=seed, exchangeable_rows=exchangeable_rows)
     with rows_progress("train", quiet=quiet, unit="steps") as report:
