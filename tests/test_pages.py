@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from toolkit.batch.shards import plan_shards, read_shards
 from toolkit.batch.sources import open_sources
 from toolkit.datasets import encode
+from toolkit.datasets.chunks import Unexpected
 from toolkit.datasets.hybrid import NotHybrid, read_hybrid
 from toolkit.datasets.layout import Layout
 from toolkit.datasets.page_headers import NotAHeader, read_header
-from toolkit.datasets.pages import Pages, Unexpected
+from toolkit.datasets.pages import Pages
 from toolkit.errors import InputError
 from toolkit.spec import Spec
 

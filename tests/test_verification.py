@@ -17,12 +17,13 @@ from tests.bad_files import flat_onnx, log_onnx, plain_softplus_onnx, plain_soft
 from toolkit.datasets import read_datasets
 from toolkit.errors import ModelError
 from toolkit.files import sha256_of
+from toolkit.judge import DATASETS, GATES, Verdict
 from toolkit.manifest import CALIBRATION_FILE, read_manifest, write_manifest
 from toolkit.probes import ADVERSARIAL, EXTREME, LARGEST, WITHIN_RANGES, extreme_inputs, stored_adversarial
 from toolkit.reference import load_logits
 from toolkit.spec import SMALLEST_NORMAL_FLOAT32, Spec
 from toolkit.trials import BIN_EDGES
-from toolkit.verification import DATASETS, GATES, Verdict, Verification, changed_gates, verify
+from toolkit.verification import Verification, changed_gates, verify
 
 NAMES = ("height", "rate", "noise")
 
@@ -191,7 +192,7 @@ def ends_its_process(*arguments: object) -> None:
 
 def test_verify_fails_a_runtime_below_the_proved_bound(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The probes are a check of the proof as well."""
-    monkeypatch.setattr("toolkit.verification.prove", proves_too_much)
+    monkeypatch.setattr("toolkit.judge.prove", proves_too_much)
     for verdict in verify(exported).verdicts:
         assert "is below the proved bound 1e-30: the proof is wrong" in "\n".join(verdict.failures)
 

@@ -13,6 +13,7 @@ from toolkit.card import write_card
 from toolkit.errors import ExportError
 from toolkit.files import sha256_of, sync
 from toolkit.integer import host_of
+from toolkit.judge import Judge, Verdict
 from toolkit.manifest import (
     ADVERSARIAL_FILE,
     CALIBRATION_FILE,
@@ -25,7 +26,7 @@ from toolkit.manifest import (
 )
 from toolkit.metadata import write_metadata
 from toolkit.spec import Spec, combinations
-from toolkit.verification import Judge, Verdict, datasets_to_compare_on
+from toolkit.verification import datasets_to_compare_on
 
 INT8_FACTS = ("first_layer", "first_layer_reason", "calibration_datasets")
 

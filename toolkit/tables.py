@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from toolkit.inspection import InspectedFile, Inspection
+    from toolkit.judge import Verdict
     from toolkit.manifest import Manifest, ModelFile, RelativeError
-    from toolkit.verification import Verdict
 
 UNLIMITED_WIDTH = 100_000
 PIPED_WIDTH = 200  # columns when stdout is no terminal, where nothing tells how wide a line may be

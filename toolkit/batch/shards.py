@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from toolkit.batch.sources import Source
 from toolkit.datasets import iter_batches
-from toolkit.datasets.pages import Pages, Unexpected
+from toolkit.datasets.chunks import Unexpected
+from toolkit.datasets.pages import Pages
 from toolkit.errors import InputError
 
 MAX_ROWS = 8192

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from toolkit.datasets.chunks import Chunk, Unexpected, leaf_of, repetition_levels
 from toolkit.datasets.hybrid import NotHybrid, read_hybrid
 from toolkit.datasets.layout import Layout
 from toolkit.datasets.page_headers import (
@@ -40,15 +41,6 @@ from toolkit.datasets.page_headers import (
     read_header,
 )
 
-CODECS = {
-    "SNAPPY": "snappy",
-    "ZSTD": "zstd",
-    "LZ4": "lz4_raw",
-    "GZIP": "gzip",
-    "BROTLI": "brotli",
-    "UNCOMPRESSED": None,
-}
-ENCODINGS = {"PLAIN", "RLE", "BIT_PACKED", "PLAIN_DICTIONARY", "RLE_DICTIONARY"}
 MAX_PAGE_BYTES = 16 << 20  # writers aim at 1 MiB; a reader that streams large pages needs less memory
 MAX_LEVEL_BYTES = 4  # of one number, at worst
 HEADER_BYTES = 512  # read at once; longer ones are read again
@@ -57,10 +49,6 @@ KEPT_PAGES = 24  # decoded, of which somebody will want the rest
 KEPT_LEVELS = 16  # kinds of pages whose levels are known to be right
 
 Numbers = NDArray[np.float32]
-
-
-class Unexpected(Exception):
-    """A page that this reader leaves to pyarrow."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +91,7 @@ class Pages:
         self.type = metadata.schema.to_arrow_schema().field(layout.column).type
         self.sizes = (layout.rows, layout.columns) if layout.nested else (layout.rows * layout.columns,)
         self.row_numbers = layout.rows * layout.columns
-        self.column = _leaf(metadata, layout, self.type, self.sizes)
+        self.column = leaf_of(metadata, layout, self.type, self.sizes)
         leaf = metadata.schema.column(self.column)
         self.max_levels = leaf.max_repetition_level, leaf.max_definition_level
         if leaf.physical_type != "FLOAT" or self.max_levels[0] != len(self.sizes):
@@ -111,9 +99,9 @@ class Pages:
         groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
         if [group.num_rows for group in groups] != list(row_groups):
             raise Unexpected("another file than before")
-        self.chunks = [_Chunk.of(group.column(self.column), group.num_rows * self.row_numbers) for group in groups]
+        self.chunks = [Chunk.of(group.column(self.column), group.num_rows * self.row_numbers) for group in groups]
         self.ends = list(accumulate(group.num_rows for group in groups))
-        self.repetition = _repetition(self.sizes)
+        self.repetition = repetition_levels(self.sizes)
         self.groups: dict[int, _Group] = {}
         self.dictionaries: dict[int, Numbers] = {}
         self.pages: dict[
@@ -184,7 +172,7 @@ class Pages:
         known = self.groups.get(index)
         return known or self.groups.setdefault(index, self._scan(self.chunks[index]))
 
-    def _scan(self, chunk: _Chunk) -> _Group:
+    def _scan(self, chunk: Chunk) -> _Group:
         """Walk from header to header."""
         at, first = chunk.begin, 0
         pages: list[_Page] = []
@@ -317,51 +305,3 @@ class Pages:
         with self.lock:
             self.dictionaries = {**dict(list(self.dictionaries.items())[-2:]), index: np.frombuffer(content, "<f4")}
             return self.dictionaries[index]
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """The column in one row group: where in the file it is, and how many numbers there have to be."""
-
-    begin: int
-    end: int
-    values: int
-    codec: str | None
-
-    @staticmethod
-    def of(chunk: Any, values: int) -> _Chunk:
-        """Raises: Unexpected, if the footer tells that it is not clean or not known here."""
-        begin = chunk.data_page_offset
-        if chunk.dictionary_page_offset is not None:
-            begin = min(begin, chunk.dictionary_page_offset)
-        nulls = chunk.statistics.null_count if chunk.statistics is not None else None
-        known = chunk.compression in CODECS and set(chunk.encodings) <= ENCODINGS and not chunk.file_path
-        if not known or nulls or chunk.num_values != values or begin < 4 or chunk.total_compressed_size < 0:
-            raise Unexpected("a column chunk of another kind")
-        return _Chunk(begin, begin + chunk.total_compressed_size, values, CODECS[chunk.compression])
-
-
-def _leaf(metadata: Any, layout: Layout, type: pa.DataType, sizes: Sequence[int]) -> int:
-    """Index of the one leaf column that holds the numbers; its lists have to be of the wanted, fixed sizes."""
-    if isinstance(type, pa.FixedShapeTensorType):
-        type, sizes = type.storage_type, (int(np.prod(sizes)),)
-    for size in sizes:
-        if not pa.types.is_fixed_size_list(type) or type.list_size != size:
-            raise Unexpected("lists of another size")
-        type = type.value_type
-    if not pa.types.is_float32(type):
-        raise Unexpected("another type of numbers")
-    paths = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
-    leaves = [index for index, path in enumerate(paths) if f"{path}.".startswith(f"{layout.column}.")]
-    if len(leaves) != 1:
-        raise Unexpected("several leaves")
-    return leaves[0]
-
-
-def _repetition(sizes: Sequence[int]) -> NDArray[np.uint32]:
-    """Levels of the numbers of one dataset: 0 where it begins, else the depth of the list that goes on."""
-    levels = np.full(int(np.prod(sizes)), len(sizes), np.uint32)
-    if len(sizes) == 2:
-        levels[:: sizes[1]] = 1
-    levels[0] = 0
-    return levels

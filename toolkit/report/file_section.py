@@ -14,7 +14,8 @@ from toolkit.report.measured import RUNTIMES
 from toolkit.spec import SMALLEST_NORMAL_FLOAT32
 
 if TYPE_CHECKING:
-    from toolkit.verification import Verdict, Verification
+    from toolkit.judge import Verdict
+    from toolkit.verification import Verification
 
 STATISTICS = {"median": "Median", "p99": "99th percentile", "max": "Maximum"}
 
