@@ -38,7 +38,7 @@ def read_hybrid(content: memoryview, bits: int, count: int) -> NDArray[np.uint32
         length = head >> 1
         if not length:
             raise NotHybrid("an empty run")
-        if not bits and 8 * length > count - done + 7:  # nothing else bounds numbers that take no bytes
+        if head & 1 and not bits and 8 * length > count - done + 7:  # nothing else bounds numbers that take no bytes
             raise NotHybrid("a run that is too long")
         if head & 1:
             size = length * bits
