@@ -16,7 +16,7 @@ from toolkit.batch.storage import Place
 from toolkit.errors import OutputError
 from toolkit.places import open_input
 
-ROW_GROUP_ROWS = 131_072
+ROW_GROUP_ROWS = 65_536  # with twice as many, putting together is what takes the most memory of a run
 ROW_GROUP_BYTES = 64 << 20  # before compression: fewer rows when the other columns are large
 EVIDENCE_KEY = b"softplus_toolkit.scoring"  # in the output's metadata: which run it is of, and what was checked
 
@@ -50,6 +50,7 @@ def assemble(
     Raises:
         OutputError: a part is gone or damaged.
     """
+    pa.default_memory_pool().release_unused()  # what scoring has left: putting together needs memory of its own
     flat = pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_dictionary
     repetitive = [field.name for field in schema if any(is_type(field.type) for is_type in flat)]
     with pq.ParquetWriter(sink, schema, use_dictionary=repetitive) as writer:
