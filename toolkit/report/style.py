@@ -68,6 +68,7 @@ th, td {{ text-align: left; vertical-align: top; padding: .4rem .75rem .4rem 0; 
 th {{ font-weight: 600; }}
 thead th {{ font-size: .875rem; color: var(--quiet); vertical-align: bottom; }}
 td, tbody th {{ overflow-wrap: anywhere; }}
+tbody th {{ min-width: 6.5rem; }}
 code {{ font: .875em ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }}
 code, summary {{ overflow-wrap: anywhere; }}
 details {{ font-size: .875rem; }}
