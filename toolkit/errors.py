@@ -9,6 +9,7 @@ ToolkitError                one or two lines: where, what, what to do; the comma
  ├─ ExportError             a conversion that failed or was refused
  ├─ SimulatorError          the user's simulator raised, or returned what it must not
  ├─ ClusterError            a Ray cluster that cannot be reached, or whose workers die or differ
+ ├─ TargetError             an emulated target that cannot be set up on this machine, or that fails
  └─ MissingExtra            a command needs a part of the install that is not there
 """
 
@@ -78,6 +79,10 @@ class SimulatorError(ToolkitError):
 
 class ClusterError(ToolkitError):
     """A Ray cluster that cannot be reached, or whose workers die or differ."""
+
+
+class TargetError(ToolkitError):
+    """An emulated target that cannot be set up on this machine, or that fails."""
 
 
 class MissingExtra(ToolkitError):
