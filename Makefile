@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check soak bench sample-model prove-exhaustive format clean
+.PHONY: demo test edge-test check soak bench sample-model prove-exhaustive format clean
 
 demo: .venv/base
 	@mkdir -p build
@@ -11,20 +11,24 @@ demo: .venv/base
 	@$(BIN)/python samples/compare.py build/response_times.predictions.parquet
 
 test: .venv/dev
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak and not edge"
+
+# On emulated targets: what they are made of is downloaded once and kept in ~/.cache/softplus-toolkit.
+edge-test: .venv/dev
+	$(BIN)/python -m pytest -m edge tests/edge --timeout=900 -rs
 
 check: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak and not edge"
 
 format: .venv/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 soak: .venv/dev
-	$(BIN)/python -m pytest -m soak --timeout=7200
+	$(BIN)/python -m pytest -m "soak and not edge" --timeout=7200
 
 bench: .venv/bench
 	$(BIN)/python -m tests.benchmarks
