@@ -21,7 +21,7 @@ from export.integer_file import write_integer
 from export.integer_grid import LOWEST, choose_grid, on_codes
 from export.integer_head import round_heads
 from export.network import Activation, Conv1D, Dense, GlobalPooling1D, Network, Pooling1D, Reshape, ZeroPadding1D
-from export.quantize import Codes, IntegerLayer, IntegerLinear, compute, move, round_layers
+from export.quantize import Codes, round_layers, through
 from export.refit import refit, relative_weights
 from export.region import FUSED, fold
 from toolkit.errors import ExportError
@@ -48,8 +48,9 @@ def to_integer(network: Network, parameters: Sequence[str], datasets: Values) ->
     *inside, head = on_grid.layers
     assert isinstance(head, Dense)
     entering = Codes(1.0, LOWEST)
-    layers = round_layers(inside, entering, grid.codes(datasets), grid.unrounded(datasets))
-    features, codes = _features(layers, entering, grid.codes(datasets))
+    given = grid.codes(datasets)
+    layers = round_layers(inside, entering, given, grid.unrounded(datasets))
+    features, codes = through(layers, entering, given)
     refitted = refit(head, codes.real(features), logits, relative_weights(logits)).head
     heads = round_heads(refitted, codes, features, logits, parameters)
     outputs = [{"scale": head.output.scale, "zero_point": 0, "centre": head.centre} for head in heads]
@@ -84,13 +85,3 @@ def _check_layers(network: Network) -> None:
             "right behind it, max pooling, zero padding and flattening. Export it as int8: "
             "toolkit export --precision int8"
         )
-
-
-def _features(layers: Sequence[IntegerLayer], codes: Codes, given: Values) -> tuple[Values, Codes]:
-    """What the last Dense layers take: codes as float32 (datasets, features), and what they stand for."""
-    for layer in layers:
-        if isinstance(layer, IntegerLinear):
-            given, codes = compute(layer, codes, given), layer.output
-        else:
-            given = move(layer, given, codes.zero_point)
-    return given, codes

@@ -123,13 +123,18 @@ def whole_and_rest(steps: Values) -> Values:
 def features(trunk: Trunk, datasets: Values) -> Values:
     """What the trunk gives, as real numbers; runtimes differ from it where a sum lies between two codes."""
     values, codes = run(trunk.before, datasets[:, np.newaxis]), trunk.input
-    given = codes.of(whole_and_rest(values) if trunk.fine else values)
-    for layer in trunk.layers:
+    given, codes = through(trunk.layers, codes, codes.of(whole_and_rest(values) if trunk.fine else values))
+    return codes.real(given)
+
+
+def through(layers: Sequence[IntegerLayer], codes: Codes, given: Values) -> tuple[Values, Codes]:
+    """The codes that come out behind all layers, as float32, and what they stand for."""
+    for layer in layers:
         if isinstance(layer, IntegerLinear):
             given, codes = compute(layer, codes, given), layer.output
         else:
             given = move(layer, given, codes.zero_point)
-    return codes.real(given)
+    return given, codes
 
 
 def round_layers(inside: Sequence[Layer], codes: Codes, given: Values, wanted: Values) -> tuple[IntegerLayer, ...]:

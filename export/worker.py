@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.adversarial import ADVERSARIAL_FILE, save_adversarial
+from export.batch import with_batch
 from export.graph import build_function
 from export.int8 import Int8
 from export.integer import to_integer
@@ -62,9 +63,10 @@ def _convert(request: dict[str, Any]) -> list[dict[str, Any]]:
     held = held_back(len(real))
     fitted_to = np.delete(real, np.arange(len(real))[held], axis=0)  # the others are left to whoever judges the files
     int8: Int8 | None = None  # made once for both formats
+    batch: int | None = request["batch"]
     converted = []
     for format, precision in request["wanted"]:
-        path = directory / file_name(format, precision)
+        path = directory / file_name(format, precision, batch=batch)
         stage.write_text(f"writing {path.name} ({format}, {precision})", encoding="utf-8")
         entry: dict[str, Any] = {"path": str(path), "format": format, "precision": precision}
         try:
@@ -76,6 +78,8 @@ def _convert(request: dict[str, Any]) -> list[dict[str, Any]]:
                 content, facts = int8.write(format)
             else:
                 content = to_tflite(function, precision) if format == "tflite" else to_onnx(function, precision)
+            if batch:
+                content, facts = with_batch(content, format, batch), {**facts, "batch": batch}
             path.write_bytes(content)
             converted.append({**entry, "facts": facts})
         except ExportError as error:  # of this file alone: the network may well have the others

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+
+from tests.browser import Browser, find_chromium, open_browser
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL_SIMULATOR = """
@@ -96,3 +98,12 @@ def toolkit_process(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess
         return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    binary = find_chromium()
+    if binary is None:
+        pytest.skip("no Chromium is installed: apt-get install chromium-headless-shell")
+    with open_browser(binary) as opened:
+        yield opened

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from tests.browser import Browser, find_chromium, open_browser
+from tests.browser import Browser
 from toolkit.evaluation import Evaluation, evaluate, write_evaluation_report
 from toolkit.evaluation.measures import measure
 from toolkit.evaluation.page import page
@@ -155,15 +155,6 @@ def test_report_of_a_model_with_no_exported_file(trained: Path, small_datasets: 
     text = page(evaluate(trained, small_datasets))
     assert "No file has been exported yet." in text and "computed in 32-bit arithmetic" in text
     assert "every exported file" not in text
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    binary = find_chromium()
-    if binary is None:
-        pytest.skip("no Chromium: apt-get install chromium-headless-shell")
-    with open_browser(binary) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

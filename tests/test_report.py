@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 
 from tests.bad_files import log_onnx, plain_softplus_onnx, plain_softplus_tflite, publish_unseen
-from tests.browser import Browser, find_chromium, open_browser
+from tests.browser import Browser
 from toolkit.manifest import read_manifest, write_manifest
 from toolkit.report.markup import Markup, count, join, listed, number, table, tag
 from toolkit.report.style import DARK, LIGHT, STYLE
@@ -236,15 +236,6 @@ def test_bars_of_the_error_chart_lie_where_the_errors_are(good_page: Path, expor
     assert width == pytest.approx(axis.share(-5.9) - axis.share(-6), abs=0.01)
     assert tall == pytest.approx(3 * short, rel=0.01)
     assert Axis(0, 10).share(-5) == 0 and Axis(0, 10).share(20) == 100
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    binary = find_chromium()
-    if binary is None:
-        pytest.skip("no Chromium is installed: apt-get install chromium-headless-shell")
-    with open_browser(binary) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from toolkit.datasets import Layout, decode, gather, iter_batches, open_parquet
 from toolkit.errors import InputError, ModelError
+from toolkit.promise import keeps_promise
 from toolkit.spec import Spec
 from toolkit.training_data import true_values
 
@@ -80,7 +81,7 @@ def run_through(spec: Spec, estimate: Callable[[FloatArray], Estimates], pieces:
 
 
 def _check_estimates(spec: Spec, estimates: Estimates, where: str, first_row: int) -> None:
-    good = np.isfinite(estimates) & (estimates >= LEAST_ESTIMATE)  # NaN fails both
+    good = keeps_promise(estimates, LEAST_ESTIMATE)
     if not good.all():
         row, index = np.argwhere(~good)[0]
         estimate = f"{spec.parameters[index]} = {estimates[row, index]:.3g}"

@@ -11,12 +11,14 @@ from numpy.typing import ArrayLike
 
 from toolkit.errors import InputError, ModelError, NotPositive, printable
 from toolkit.manifest import MANIFEST, check_unchanged, find_file, read_manifest
+from toolkit.metadata import read_metadata
+from toolkit.promise import keeps_promise
 from toolkit.runtime import load as load_engine
 from toolkit.runtime import runtime_for
-from toolkit.spec import SMALLEST_NORMAL_FLOAT32, file_name
+from toolkit.spec import Spec, file_name
 
 if TYPE_CHECKING:
-    from toolkit.spec import FloatArray, Predict, Spec
+    from toolkit.spec import FloatArray, Predict
 
 DEFAULT_FILE = file_name("tflite", "float32")  # scores where no other is named
 
@@ -61,8 +63,7 @@ class Estimator:
             raise InputError(f"dataset {np.argwhere(~finite)[0][0]}: holds a number that is not finite. Leave it out.")
         with self._turn:
             estimates = self._predict(given)
-        # Asked so that NaN fails.
-        passed = (estimates >= SMALLEST_NORMAL_FLOAT32) & np.isfinite(estimates)
+        passed = keeps_promise(estimates)
         if not np.all(passed):
             row, column = np.argwhere(~passed)[0]
             raise NotPositive(
@@ -104,9 +105,6 @@ def load(path: Path | str = "model", *, threads: int = 1, runtime: str | None = 
 
 def _spec_of(path: Path) -> Spec | None:
     """The names: not needed for computing, so that a file without them is as good as any."""
-    from toolkit.metadata import read_metadata
-    from toolkit.spec import Spec
-
     try:
         if (path.parent / MANIFEST).is_file():
             manifest = read_manifest(path.parent)

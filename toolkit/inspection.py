@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from toolkit.contained import Child, open_child
 from toolkit.contents import Contents, read_contents
 from toolkit.errors import ModelError
 from toolkit.files import sha256_of
+from toolkit.json_values import jsonable
 from toolkit.keras_zip import check_config, read_keras_zip
 from toolkit.manifest import KERAS_FILE, MANIFEST, Manifest, read_manifest, to_json
 from toolkit.metadata import read_metadata
@@ -84,7 +84,7 @@ class InspectedFile:
                 "failures": self.proof.failures,
                 "assumptions": self.proof.assumptions,
             }
-        return dict(_jsonable(content))
+        return dict(jsonable(content))
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Inspection:
     def to_json(self) -> dict[str, Any]:
         model = to_json(replace(self.manifest, files=())) if self.manifest else None
         return dict(
-            _jsonable({"path": str(self.path), "model": model, "files": [file.to_json() for file in self.files]})
+            jsonable({"path": str(self.path), "model": model, "files": [file.to_json() for file in self.files]})
         )
 
 
@@ -214,12 +214,3 @@ def examine(path: Path) -> InspectedFile:
 
 def _reason(path: Path, error: ModelError) -> str:
     return str(error).removeprefix(f"{path}: ")
-
-
-def _jsonable(value: Any) -> Any:
-    """Lists for tuples, None for what JSON has no number for: metadata may hold anything."""
-    if isinstance(value, dict):
-        return {str(key): _jsonable(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

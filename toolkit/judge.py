@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from toolkit.contained import open_child
 from toolkit.errors import ModelError, ToolkitError
+from toolkit.json_values import jsonable
 from toolkit.manifest import RelativeError
 from toolkit.probes import WITHIN_RANGES, Probes, extreme_inputs, stored_adversarial
 from toolkit.proof import prove
@@ -74,10 +74,10 @@ class Verdict:
             "precision": self.precision,
             "passed": self.passed,
             "proved": self.proved,
-            "lower_bound": _finite(self.lower_bound),
-            "minimum_probed": _finite(self.minimum_probed),
-            "minimum_seen": _finite(self.minimum_seen),
-            "relative_error": {name: _finite(asdict(error)) for name, error in self.relative_error.items()},
+            "lower_bound": jsonable(self.lower_bound),
+            "minimum_probed": jsonable(self.minimum_probed),
+            "minimum_seen": jsonable(self.minimum_seen),
+            "relative_error": {name: jsonable(asdict(error)) for name, error in self.relative_error.items()},
             "failures": list(self.failures),
         }
 
@@ -209,7 +209,3 @@ def _ranges(spec: Spec, values: np.ndarray) -> dict[str, tuple[float, float]]:
         for name, each in zip(spec.parameters, values.T, strict=True)
         if each.size
     }
-
-
-def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -10,6 +10,7 @@ from typing import Any
 
 from toolkit.errors import ModelError, did_you_mean
 from toolkit.files import appears_whole, sha256_of
+from toolkit.manifest_checks import check_manifest
 from toolkit.spec import Spec
 
 SCHEMA_VERSION = 1
@@ -61,6 +62,13 @@ class ModelFile:
     relative_error: dict[str, RelativeError]
     integer: dict[str, Any] | None = None  # of an integer-only file, its host side: see toolkit/integer.py
     int8: dict[str, Any] | None = None  # of an int8 file, how it was made: first_layer, why, calibration_datasets
+    batch: int | None = None  # datasets in each call, where the file takes no other number
+
+    @property
+    def export_again(self) -> str:
+        """The command that writes it."""
+        batch = f" --batch {self.batch}" if self.batch else ""
+        return f"toolkit export --format {self.format} --precision {self.precision}{batch}"
 
 
 def int8_in_words(made: Mapping[str, Any]) -> str:
@@ -117,8 +125,8 @@ class Manifest:
         return replace(self, files=tuple(sorted([*others, file], key=_file_order)))
 
 
-def _file_order(file: ModelFile) -> tuple[int, int]:
-    return FORMAT_ORDER.index(file.format), PRECISION_ORDER.index(file.precision)
+def _file_order(file: ModelFile) -> tuple[int, int, int]:
+    return FORMAT_ORDER.index(file.format), PRECISION_ORDER.index(file.precision), file.batch or 0
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -188,7 +196,7 @@ def check_unchanged(directory: Path, entry: ModelFile) -> Path:
         ModelError: the file is gone, or its sha256 differs from the manifest's.
     """
     path = directory / entry.file
-    again = f"Export it again: toolkit export --format {entry.format} --precision {entry.precision}"
+    again = f"Export it again: {entry.export_again}"
     if not path.is_file():
         raise ModelError(f"{path}: named in {MANIFEST} but not there. {again}")
     if sha256_of(path) != entry.sha256:
@@ -214,7 +222,7 @@ def to_json(manifest: Manifest) -> dict[str, Any]:
 
 def _file_to_json(file: ModelFile) -> dict[str, Any]:
     content = asdict(file)
-    for key in ("integer", "int8"):
+    for key in ("integer", "int8", "batch"):
         if content[key] is None:
             del content[key]
     return content
@@ -236,49 +244,5 @@ def _from_json(content: dict[str, Any]) -> Manifest:
         files=tuple(sorted(files, key=_file_order)),
         versions=content["versions"],
     )
-    _check(manifest)
+    check_manifest(manifest)
     return manifest
-
-
-def _check_training(manifest: Manifest) -> None:
-    training = manifest.training
-    seen: list[Range | Parameter] = [*manifest.column_ranges, *manifest.parameters]
-    numbers = [training.datasets, training.seed, *(bound for each in seen for bound in (each.minimum, each.maximum))]
-    numbers += [value for each in training.metrics.values() for value in each.values()]
-    if not all(isinstance(each, int | float) for each in numbers):
-        raise ValueError("a range or a metric that is no number")
-    if len(manifest.column_ranges) not in (0, len(manifest.columns)):
-        raise ValueError(f"ranges of {len(manifest.column_ranges)} columns, not of {len(manifest.columns)}")
-    plain = training.configuration
-    if not all(isinstance(each, str | int | float) for each in [training.note, *plain.values()]):
-        raise ValueError(f"training configuration {plain!r}")
-    if not all(isinstance(each, str) for each in manifest.versions.values()):
-        raise ValueError(f"versions {manifest.versions!r}")
-
-
-def _check(manifest: Manifest) -> None:
-    """What is used as a path, a name or a size must be one: a manifest may come from anywhere.
-
-    Raises:
-        ValueError: it says which value is none.
-    """
-    if not (isinstance(manifest.rows, int) and manifest.rows > 0):
-        raise ValueError(f"rows {manifest.rows!r}")
-    names = {"columns": manifest.columns, "parameters": manifest.spec.parameters}
-    for key, values in {**names, "files": tuple(entry.file for entry in manifest.files)}.items():
-        if not all(isinstance(value, str) and value for value in values) or len(set(values)) < len(values):
-            raise ValueError(f"{key} {values!r}: not different names")
-    if not manifest.columns or not manifest.parameters:
-        raise ValueError("no columns or no parameters")
-    _check_training(manifest)
-    for entry in manifest.files:
-        if Path(entry.file).name != entry.file or Path(entry.file).suffix != f".{entry.format}":
-            raise ValueError(f"file {entry.file!r}: no {entry.format} file in this directory")
-        numbers = [
-            *entry.lower_bound.values(),
-            *(each for error in entry.relative_error.values() for each in vars(error).values()),
-        ]
-        if not isinstance(entry.sha256, str) or not all(
-            isinstance(each, int | float) for each in [entry.bytes, *numbers]
-        ):
-            raise ValueError(f"file {entry.file!r}: evidence that is no number")

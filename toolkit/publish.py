@@ -113,6 +113,11 @@ def publish(
     return tuple(published)
 
 
+def _batch_of(file: Converted) -> int | None:
+    batch = file.facts.get("batch")
+    return batch if isinstance(batch, int) else None
+
+
 def _publish_one(directory: Path, manifest: Manifest, file: Converted, verdict: Verdict) -> tuple[Manifest, ModelFile]:
     facts = {
         **manifest.spec.to_json(),
@@ -133,6 +138,7 @@ def _publish_one(directory: Path, manifest: Manifest, file: Converted, verdict: 
         lower_bound=verdict.lower_bound,
         relative_error=verdict.relative_error,
         integer=host.to_json() if host else None,
+        batch=_batch_of(file),
         int8={key: file.facts.get(key) for key in INT8_FACTS} if file.precision == "int8" else None,
     )
     manifest = manifest.with_file(entry)

@@ -23,6 +23,7 @@ NOT_MADE = (("onnx", "integer"),)  # its consumers read TFLite
 INPUT_NAME = "datasets"
 OUTPUT_NAME = "estimates"
 BATCH_NAME = "batch"
+LARGEST_BATCH = 1024  # of files that take a fixed number of datasets; beyond, nothing is gained
 METADATA_NAME = "softplus_toolkit"  # TFLite metadata buffer and ONNX metadata_props key; the value is JSON
 
 # The smallest normal number: hardware may flush anything smaller to 0.
@@ -70,6 +71,10 @@ def combinations(formats: Sequence[str], precisions: Sequence[str]) -> list[tupl
     return [pair for pair in pairs if pair not in NOT_MADE]
 
 
-def file_name(format: str, precision: str) -> str:
-    """The name an exported file has in its model directory: `model.float32.tflite`."""
-    return f"model.{precision}.{format}"
+def file_name(format: str, precision: str, *, batch: int | None = None) -> str:
+    """The name an exported file has in its model directory: `model.float32.tflite`, `model.float32.batch1.tflite`.
+
+    Args:
+        batch: the number of datasets in each call, of a file that takes no other.
+    """
+    return f"model.{precision}{f'.batch{batch}' if batch else ''}.{format}"

@@ -27,6 +27,7 @@ from toolkit.datasets import (
 from toolkit.errors import InputError, did_you_mean
 from toolkit.files import appears_whole
 from toolkit.moments import Moments
+from toolkit.promise import keeps_promise
 from toolkit.spec import Spec
 
 Pair = tuple[NDArray[np.float32], NDArray[np.float32]]  # datasets (n, rows, columns), true values (n, parameters)
@@ -257,7 +258,7 @@ def true_values(batch: pa.RecordBatch, name: str, path: Path, row: int) -> NDArr
         raise InputError(f"{path}: parameter {name!r} is {array.type}, not a number.")
     with np.errstate(over="ignore"):
         values = np.asarray(array.to_numpy(zero_copy_only=False), np.float64).astype(np.float32)
-    good = (values >= np.finfo(np.float32).tiny) & np.isfinite(values)  # null has become NaN, which fails both
+    good = keeps_promise(values)  # null has become NaN
     if not good.all():
         bad = int(np.argmin(good))
         raise InputError(

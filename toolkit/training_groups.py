@@ -12,6 +12,7 @@ from toolkit.datasets import iter_batches, open_parquet
 from toolkit.datasets.ids import codes_of, plain_id
 from toolkit.datasets.tidy import COUNT, DATASET, REASON, SOURCE_FILE, SOURCE_ROW, Tidy, check_tidy, group_files
 from toolkit.errors import InputError
+from toolkit.promise import keeps_promise
 
 READ_ROWS = 65_536
 CHECKED_ROWS = 1024
@@ -94,6 +95,6 @@ def _check(batch: pa.RecordBatch, tidy: Tidy, wanted: str) -> None:
             refuse(index, "holds a number that is not finite")
     for name in tidy.constant:
         values = batch.column(name).to_numpy()
-        good = (values >= np.finfo(np.float32).tiny) & np.isfinite(values)
+        good = keeps_promise(values)
         if not good.all():
             refuse(int(np.argmin(good)), f"has no single positive {name!r} in all its rows")

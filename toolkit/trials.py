@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from toolkit.contained import Child
 from toolkit.errors import ModelError
 from toolkit.manifest import RelativeError
+from toolkit.promise import keeps_promise
 from toolkit.runtime import load
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _loaded(path: Path, kernels: str) -> Predict:
 
 
 def _not_positive(estimates: FloatArray, inputs: Probes, parameters: Sequence[str], required: float) -> list[str]:
-    good = np.isfinite(estimates) & (estimates >= required)  # NaN fails both
+    good = keeps_promise(estimates, required)
     if good.all():
         return []
     row, index = (int(i) for i in np.argwhere(~good)[0])

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from toolkit.batch.smallest import Smallest, smallest_of
 from toolkit.errors import NotPositive
-from toolkit.spec import SMALLEST_NORMAL_FLOAT32
+from toolkit.promise import keeps_promise
 
 if TYPE_CHECKING:
     from toolkit.spec import FloatArray, Predict
 
 CHECKS = ("all", "sample", "off")
 SAMPLED_SHARE = 0.01
-LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 # Fractional parts of multiples of the golden ratio spread evenly: any run of rows holds its share of sampled ones, and
 # no pattern of the data that repeats every 10 or 100 rows can hide from them.
 GOLDEN_RATIO_BITS = np.uint64(0x9E3779B97F4A7C15)
@@ -147,8 +146,7 @@ class ShardChecks:
     def _check(self, file: str, outputs: FloatArray, estimates: FloatArray, datasets: FloatArray, rows: Rows) -> None:
         if not len(rows):
             return
-        # Asked so that NaN fails.
-        passed = (outputs >= SMALLEST_NORMAL_FLOAT32) & (outputs <= LARGEST_FLOAT32)
+        passed = keeps_promise(outputs)
         if not np.all(passed):
             row, column = np.argwhere(~passed)[0]
             output = f"{self.parameters[column]} = {outputs[row, column]:.9g}"

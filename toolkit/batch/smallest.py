@@ -57,6 +57,8 @@ def smallest_of(
         values = estimates[:, column]
         last = np.partition(values, KEPT - 1)[KEPT - 1] if len(values) > KEPT else np.inf
         chosen = np.flatnonzero(values <= min(float(last), limits[column]))
+        # Of equal ones the first count: where all are equal, no more than KEPT become objects.
+        chosen = chosen[np.argsort(values[chosen], kind="stable")[:KEPT]]
         found = (Small(float(values[index]), shard, int(rows[index]), source_file) for index in chosen)
         kept[column] = _first(chain(known[column], found))
     return tuple(kept)

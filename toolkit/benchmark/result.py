@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -12,6 +10,7 @@ from typing import Any
 from toolkit.benchmark.accuracy import Accuracy
 from toolkit.benchmark.machine import Machine
 from toolkit.benchmark.rounds import Speed
+from toolkit.json_values import jsonable
 
 
 @dataclass(frozen=True)
@@ -116,17 +115,13 @@ class Benchmark:
             "speed_over_float32": self.speed_over_float32(file),
             "latency_seconds": {"p50": speed and speed.p50_seconds, "p99": speed and speed.p99_seconds},
             "relative_error": {
-                name: _finite(asdict(error)) for name, error in (accuracy.relative_error if accuracy else {}).items()
+                name: jsonable(asdict(error)) for name, error in (accuracy.relative_error if accuracy else {}).items()
             },
-            "rmse": _finite(accuracy.rmse) if accuracy else {},
-            "minimum_seen": _finite(accuracy.minimum) if accuracy else {},
+            "rmse": jsonable(accuracy.rmse) if accuracy else {},
+            "minimum_seen": jsonable(accuracy.minimum) if accuracy else {},
             "not_positive": accuracy and accuracy.not_positive,
             "not_finite": accuracy and accuracy.not_finite,
             "proved": file.proved,
-            "lower_bound": _finite(file.lower_bound),
+            "lower_bound": jsonable(file.lower_bound),
             "failures": list(file.failures),
         }
-
-
-def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -111,24 +112,24 @@ def batch_predict_command(
     """
     if ray_address and engine != "ray":
         raise click.UsageError("--ray-address goes with --engine ray.")
+    options: dict[str, Any] = {  # of a run, whether it is only planned or done
+        "model": model,
+        "output": output,
+        "file": scoring_file,
+        "check": check,
+        "column": column,
+        "order": order,
+        "group_by": group_by or (),
+        "columns": columns or (),
+        "strict_range": strict_range,
+        "runtime": runtime,
+        "keep_going": keep_going,
+    }
     if dry_run:
         from toolkit.batch.plan import plan_run
         from toolkit.batch.prepare import prepare
 
-        prepared = prepare(
-            inputs,
-            model=model,
-            output=output,
-            file=scoring_file,
-            check=check,
-            column=column,
-            order=order,
-            group_by=group_by or (),
-            columns=columns or (),
-            strict_range=strict_range,
-            runtime=runtime,
-            keep_going=keep_going,
-        )
+        prepared = prepare(inputs, **options)
         plan = plan_run(prepared, workers=workers, engine=engine, resume=resume, overwrite=overwrite)
         if as_json:
             from toolkit.tables import print_json
@@ -148,17 +149,7 @@ def batch_predict_command(
     with rows_progress("batch-predict", quiet=unseen) as report:
         summary = batch_predict(
             inputs,
-            model=model,
-            output=output,
-            file=scoring_file,
-            check=check,
-            column=column,
-            order=order,
-            group_by=group_by or (),
-            columns=columns or (),
-            strict_range=strict_range,
-            runtime=runtime,
-            keep_going=keep_going,
+            **options,
             workers=workers,
             engine=engine,
             ray_address=ray_address,

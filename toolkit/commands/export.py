@@ -10,7 +10,7 @@ import click
 from toolkit.errors import printable
 from toolkit.manifest import int8_in_words
 from toolkit.options import examples, file, model_option, quiet_option
-from toolkit.spec import FORMATS, PRECISIONS, QUANTIZED
+from toolkit.spec import FORMATS, LARGEST_BATCH, PRECISIONS, QUANTIZED
 
 if TYPE_CHECKING:
     from toolkit.manifest import ModelFile
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     epilog=examples(
         "toolkit export --format all --precision all",
         "toolkit export --model samples/model --format tflite --precision float16",
+        "toolkit export --format tflite --batch 1",
     ),
 )
 @model_option
@@ -44,6 +45,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of int8 files; float keeps inputs that int8 would round too coarsely.",
 )
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1, max=LARGEST_BATCH),
+    help="Datasets in each call, fixed, as LiteRT.js and microcontrollers want it; open by default.",
+)
 @quiet_option
 def export_command(
     model: Path,
@@ -51,6 +57,7 @@ def export_command(
     precisions: tuple[str, ...],
     calibration: Path | None,
     first_layer: str,
+    batch: int | None,
     quiet: bool,
 ) -> None:
     """Convert the trained network, and publish only files that prove positive and are accurate."""
@@ -68,7 +75,7 @@ def export_command(
         model,
         FORMATS if "all" in formats else formats,
         PRECISIONS if "all" in precisions else precisions,
-        partial(convert, first_layer=first_layer),
+        partial(convert, first_layer=first_layer, batch=batch),
         calibration=calibration,
         optional=QUANTIZED if "all" in precisions else (),
         say=(lambda entry: None) if quiet else (lambda entry: click.echo(_published(model, entry), err=True)),

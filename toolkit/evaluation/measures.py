@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.json_values import jsonable
 from toolkit.recovery import Recovery, recovery_of
 
 BINS = 10  # as many datasets in each: the first is the tenth with the smallest true values
@@ -40,12 +39,7 @@ class Measures:
 
     def to_json(self) -> dict[str, Any]:
         """A number that is NaN or infinite is null."""
-        return {**finite(asdict(self.recovery)), "bins": [finite(asdict(each)) for each in self.bins]}
-
-
-def finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    """What JSON can hold."""
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+        return {**jsonable(asdict(self.recovery)), "bins": [jsonable(asdict(each)) for each in self.bins]}
 
 
 def edges_of(true: Values) -> NDArray[np.float64]:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.batch.ranges import RangeCount
-from toolkit.evaluation.measures import Measures, finite
+from toolkit.evaluation.measures import Measures
+from toolkit.json_values import jsonable
 from toolkit.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ class RowOrder:
     relative_to_rmse: Mapping[str, float]
 
     def to_json(self) -> dict[str, Any]:
-        relative = finite(self.relative_to_rmse)
-        return {"datasets": self.datasets, "change": finite(self.change), "relative_to_rmse": relative}
+        relative = jsonable(self.relative_to_rmse)
+        return {"datasets": self.datasets, "change": jsonable(self.change), "relative_to_rmse": relative}
 
 
 @dataclass(frozen=True)

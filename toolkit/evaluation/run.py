@@ -22,8 +22,9 @@ from toolkit.evaluation.measures import Measures, measure
 from toolkit.evaluation.result import Evaluated, Evaluation, RowOrder
 from toolkit.manifest import KERAS_FILE, WEIGHTS_FILE, Manifest, check_unchanged, read_manifest
 from toolkit.progress import Report, silent
+from toolkit.promise import keeps_promise
 from toolkit.reference import load_reference
-from toolkit.spec import SMALLEST_NORMAL_FLOAT32, Spec
+from toolkit.spec import Spec
 from toolkit.training_groups import group_training_files
 from toolkit.trials import estimates_of
 
@@ -241,7 +242,7 @@ def _evaluated(
 def _not_positive(spec: Spec, estimates: Estimates) -> tuple[str, ...]:
     failures = []
     for name, each in zip(spec.parameters, estimates.T, strict=True):
-        good = np.isfinite(each) & (each >= SMALLEST_NORMAL_FLOAT32)  # NaN fails both
+        good = keeps_promise(each)
         if not good.all():
             dataset, bad = int(np.argmin(good)), int((~good).sum())
             failures.append(

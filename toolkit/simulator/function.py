@@ -6,8 +6,10 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import SimulatorError
+from toolkit.promise import keeps_promise
 
 Pair = tuple[NDArray[np.float32], NDArray[np.float32]]  # (datasets, rows, columns) and (datasets, parameters)
 
@@ -32,22 +35,68 @@ class Function:
     parameters: tuple[str, ...]
 
 
+class Purpose(IntEnum):
+    """What datasets are made for. Each purpose draws from random numbers of its own, whatever the seed."""
+
+    FILE = 0
+    TRAINING = 1
+    VALIDATION = 2
+    SURVEY = 3
+    CALIBRATION = 4
+
+
 @dataclass(frozen=True)
 class Task:
-    """One block of datasets to make. Its generator is np.random.default_rng([seed, block])."""
+    """One block of datasets to make.
+
+    Attributes:
+        epoch: of training; 0 for every other purpose.
+        positive: parameters, by index, that must be positive; with it, datasets that are no good are left out of the
+            block. None: one that is no good spoils the block.
+    """
 
     seed: int
     block: int
     count: int
+    epoch: int = 0
+    purpose: Purpose = Purpose.FILE
+    positive: tuple[int, ...] | None = None
+
+    @property
+    def entropy(self) -> list[int]:
+        """What its generator is seeded with: np.random.default_rng(entropy).
+
+        NumPy pads with zeros, so [1, 2] and [1, 2, 0] are one generator. The purpose, never 0, comes last: what one
+        trains on is never in a file, whatever its seed.
+        """
+        beyond_file = [self.epoch, int(self.purpose)] if self.purpose else []
+        return [self.seed, self.block, *beyond_file]
 
     def where(self, name: str) -> str:
         """The beginning of every message about this block."""
-        return f"{name}, block {self.block} of seed {self.seed}"
+        if self.purpose is Purpose.FILE:
+            return f"{name}, block {self.block} of seed {self.seed}"
+        of = f"epoch {self.epoch}" if self.purpose is Purpose.TRAINING else f"the {self.purpose.name.lower()} datasets"
+        return f"{name}, block {self.block} of {of}, seed {self.seed}"
 
     def again(self, name: str) -> str:
         """A second line for such a message: how to make the block by hand."""
         function = split(name)[1]
-        return f"\nTo see it again: {function}({self.count}, np.random.default_rng([{self.seed}, {self.block}]))"
+        return f"\nTo see it again: {function}({self.count}, np.random.default_rng({self.entropy}))"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The datasets of a block that are good.
+
+    Attributes:
+        lost: how many are not; `why` of the first.
+    """
+
+    datasets: NDArray[np.float32]
+    parameters: NDArray[np.float32]
+    lost: int = 0
+    why: str = ""
 
 
 def split(name: str) -> tuple[Path, str]:
@@ -111,24 +160,72 @@ def make(function: Function, task: Task) -> Pair:
     Raises:
         SimulatorError: it raised, or returned anything else; the message says how to make the block by hand.
     """
-    columns = len(function.columns) if function.columns else "columns"
+    with _named(function, task):
+        arrays = _call(function, task)
+        datasets, parameters = map(_as_float32, arrays)
+        _check_finite("datasets", arrays[0], datasets)
+        _check_finite("parameters", arrays[1], parameters)
+        return datasets, parameters
+
+
+def make_good(function: Function, task: Task) -> Kept:
+    """Call the simulator for one block, and keep what is good of it.
+
+    Returns:
+        Datasets and parameters as `make` returns them, of those alone that are finite and whose parameters
+        `task.positive` are positive. None are, where it raised or returned anything else than arrays of such shapes.
+    """
     try:
-        try:
-            returned = function.call(task.count, np.random.default_rng([task.seed, task.block]))
-        except (Exception, SystemExit) as error:
-            raise SimulatorError(f"raised {_describe(error, split(function.name)[0])}.") from error
-        if not (isinstance(returned, list | tuple) and len(returned) == 2):
-            raise SimulatorError(f"returned {type(returned).__name__}. Return two arrays: datasets and parameters.")
-        return (
-            _as_float32("datasets", returned[0], (task.count, "rows", columns)),
-            _as_float32("parameters", returned[1], (task.count, len(function.parameters))),
-        )
+        with _named(function, task):
+            arrays = _call(function, task)
+    except SimulatorError as error:
+        nothing = np.empty((0, 0, 0), np.float32)
+        return Kept(nothing, nothing[0], task.count, str(error))
+    datasets, parameters = map(_as_float32, arrays)
+    chosen = list(task.positive or ())
+    good = np.isfinite(datasets).all(axis=(1, 2)) & np.isfinite(parameters).all(axis=1)
+    good &= keeps_promise(parameters[:, chosen]).all(axis=1)
+    if good.all():
+        return Kept(datasets, parameters)
+    try:
+        with _named(function, task):
+            first = int(np.argmin(good))
+            _check_finite("datasets", arrays[0], datasets)
+            _check_finite("parameters", arrays[1], parameters)
+            index = next(index for index in chosen if not keeps_promise(parameters[first, index]))
+            raise SimulatorError(
+                f"parameters[{first}, {index}], {function.parameters[index]!r}, is {arrays[1][first, index]}. "
+                "A parameter must be positive in float32."
+            )
+    except SimulatorError as error:
+        return Kept(datasets[good], parameters[good], int(np.sum(~good)), str(error))
+
+
+@contextmanager
+def _named(function: Function, task: Task) -> Iterator[None]:
+    """What is wrong with the block, with its name and how to make it by hand."""
+    try:
+        yield
     except SimulatorError as error:
         raise SimulatorError(f"{task.where(function.name)}: {error}{task.again(function.name)}") from error
 
 
-def _as_float32(what: str, returned: Any, wanted: tuple[int | str, ...]) -> NDArray[np.float32]:
-    """`returned` as a C-contiguous float32 array of the wanted shape, in which a name is any length from 1."""
+def _call(function: Function, task: Task) -> tuple[NDArray[Any], NDArray[Any]]:
+    columns = len(function.columns) if function.columns else "columns"
+    try:
+        returned = function.call(task.count, np.random.default_rng(task.entropy))
+    except (Exception, SystemExit) as error:
+        raise SimulatorError(f"raised {_describe(error, split(function.name)[0])}.") from error
+    if not (isinstance(returned, list | tuple) and len(returned) == 2):
+        raise SimulatorError(f"returned {type(returned).__name__}. Return two arrays: datasets and parameters.")
+    return (
+        _as_real("datasets", returned[0], (task.count, "rows", columns)),
+        _as_real("parameters", returned[1], (task.count, len(function.parameters))),
+    )
+
+
+def _as_real(what: str, returned: Any, wanted: tuple[int | str, ...]) -> NDArray[Any]:
+    """`returned` as an array of real numbers of the wanted shape, in which a name is any length from 1."""
     try:
         array = np.asarray(returned)
     except ValueError as error:  # lists of different lengths
@@ -139,13 +236,20 @@ def _as_float32(what: str, returned: Any, wanted: tuple[int | str, ...]) -> NDAr
     fits = all(have >= 1 if isinstance(want, str) else have == want for want, have in pairs)
     if array.ndim != len(wanted) or not fits:
         raise SimulatorError(f"{what} have shape {array.shape}. Return ({', '.join(map(str, wanted))}).")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is named below
-        numbers = np.ascontiguousarray(array, np.float32)
+    return array
+
+
+def _as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is not finite then
+        return np.ascontiguousarray(array, np.float32)
+
+
+def _check_finite(what: str, array: NDArray[Any], numbers: NDArray[np.float32]) -> None:
+    """Args: numbers: `array` in float32."""
     if not np.all(np.isfinite(numbers)):
         place = tuple(int(axis) for axis in np.argwhere(~np.isfinite(numbers))[0])
         index = ", ".join(map(str, place))
         raise SimulatorError(f"{what}[{index}] is {array[place]}. Return numbers that are finite in float32.")
-    return numbers
 
 
 def _describe(error: BaseException, path: Path) -> str:

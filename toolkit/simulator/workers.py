@@ -9,19 +9,24 @@ died, and do not end at once on Ctrl-C.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from toolkit.cores import usable_cores
 from toolkit.errors import SimulatorError
-from toolkit.simulator.function import Pair, Task, load, make, split
+from toolkit.simulator.function import Kept, Pair, Purpose, Task, load, make, make_good, split
 
 BLOCK = 256  # datasets in one call of the simulator: enough to vectorize over, few enough to hold and to share out
 AHEAD = 2  # blocks per worker that are being made or wait for an earlier one: bounds the memory
@@ -31,7 +36,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 
 
 @contextmanager
-def open_simulator(name: str, *, workers: int | None = None) -> Iterator[Simulator]:
+def open_simulator(name: str, *, workers: int | None = None, nice: int = 0) -> Iterator[Simulator]:
     """Load a user's simulator in worker processes, which end with this context.
 
     Args:
@@ -40,6 +45,7 @@ def open_simulator(name: str, *, workers: int | None = None) -> Iterator[Simulat
             file names the parameters, COLUMNS the columns (it may be absent). The file can import modules beside it.
         workers: processes; by default one for each usable core. NumPy's libraries run one thread in each, unless the
             environment says otherwise.
+        nice: how far they stand back behind other processes, 0 to 19.
     Raises:
         SimulatorError: the file, the function or PARAMETERS is not there or not usable.
     """
@@ -51,7 +57,7 @@ def open_simulator(name: str, *, workers: int | None = None) -> Iterator[Simulat
     started: list[_Worker] = []
     try:
         for _ in range(workers or usable_cores()):
-            started.append(_start(name))
+            started.append(_start(name, nice))
         _, _, names = next(_answers(name, started))
         if isinstance(names, SimulatorError):
             raise names
@@ -73,6 +79,7 @@ class Simulator:
     columns: tuple[str, ...] | None
     parameters: tuple[str, ...]
     workers: list[_Worker]
+    shape: list[int] = field(default_factory=list)  # (rows, columns), known once a block was made
 
     def blocks(self, count: int, *, seed: int = 0) -> Iterator[Pair]:
         """Yield `count` datasets and their parameters in blocks of at most BLOCK.
@@ -82,32 +89,72 @@ class Simulator:
         Raises:
             SimulatorError: the simulator raised, returned what it must not or ended its process; or a negative seed.
         """
-        if seed < 0:
-            raise SimulatorError(f"--seed {seed}: the seed is a whole number from 0 up.")
+        for task, made in self._made(count, Task(seed, 0, 0)):
+            if isinstance(made, SimulatorError):
+                raise made
+            if wrong := self._misshapen(task, made[0]):
+                raise wrong
+            yield made
+
+    def good_blocks(
+        self,
+        count: int,
+        lost: Callable[[int, str], None],
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        purpose: Purpose = Purpose.FILE,
+        positive: tuple[int, ...] = (),
+    ) -> Iterator[Pair]:
+        """Yield what is good of `count` datasets and their parameters, in blocks of at most BLOCK.
+
+        Args:
+            lost: told of each block that is not good as a whole: how many of its datasets are left out, and what is
+                wrong with the first. It may raise.
+            positive: parameters, by index, that must be positive.
+        Raises:
+            SimulatorError: the simulator ended its process; or a negative seed.
+        """
+        for task, made in self._made(count, Task(seed, 0, 0, epoch, purpose, positive)):
+            kept: Kept = made
+            if kept.lost:
+                lost(kept.lost, kept.why)
+            if len(kept.datasets):
+                if wrong := self._misshapen(task, kept.datasets):
+                    lost(len(kept.datasets), str(wrong))
+                else:
+                    yield kept.datasets, kept.parameters
+
+    def _misshapen(self, task: Task, datasets: NDArray[np.float32]) -> SimulatorError | None:
+        """What is wrong where datasets have not the shape of the first that were made."""
+        here = datasets.shape[1:]
+        if not self.shape:
+            self.shape.extend(here)
+        if here == tuple(self.shape):
+            return None
+        where, first = task.where(self.name), tuple(self.shape)
+        return SimulatorError(f"{where}: datasets of shape {here}, in block 0 {first}. Make all the same.")
+
+    def _made(self, count: int, of: Task) -> Iterator[tuple[Task, Any]]:
+        """The blocks of `count` datasets in order: each task, otherwise like `of`, and the worker's answer to it."""
+        if of.seed < 0:
+            raise SimulatorError(f"--seed {of.seed}: the seed is a whole number from 0 up.")
         run = object()
-        made: dict[int, Pair | SimulatorError] = {}
-        shape: tuple[int, ...] | None = None
+        made: dict[int, Any] = {}
         given = taken = 0
         total = -(-count // BLOCK)
         while taken < total:
             for worker in self.workers:
                 if not worker.busy and given < min(total, taken + AHEAD * len(self.workers)):
-                    _give(self.name, worker, run, Task(seed, given, min(BLOCK, count - given * BLOCK)))
+                    task = replace(of, block=given, count=min(BLOCK, count - given * BLOCK))
+                    _give(self.name, worker, run, task)
                     given += 1
             for answered_run, task, answer in _answers(self.name, self.workers):
                 if answered_run is run:  # else it was loading the file, or was at work for an earlier call
-                    made[task.block] = answer
+                    made[task.block] = task, answer
             while taken in made:
-                pair = made.pop(taken)
-                if isinstance(pair, SimulatorError):
-                    raise pair
-                here = pair[0].shape[1:]
-                shape = shape or here
-                if here != shape:
-                    where = Task(seed, taken, len(pair[0])).where(self.name)
-                    raise SimulatorError(f"{where}: datasets of shape {here}, in block 0 {shape}. Make all the same.")
                 taken += 1
-                yield pair
+                yield made.pop(taken - 1)
 
 
 @dataclass
@@ -121,12 +168,12 @@ class _Worker:
     task: Task = Task(0, 0, 0)
 
 
-def _start(name: str) -> _Worker:
+def _start(name: str, nice: int) -> _Worker:
     ours, theirs = socket.socketpair()
     with theirs:  # the worker then holds the only copy, and its death reads as the end of the connection
         program = f"import sys; sys.path[:] = {sys.path!r}; from toolkit.simulator.workers import work; "
         process = subprocess.Popen(
-            [sys.executable, "-c", program + f"work({theirs.fileno()}, {name!r})"],
+            [sys.executable, "-c", program + f"work({theirs.fileno()}, {name!r}, {nice})"],
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             env=ONE_THREAD | os.environ,
@@ -170,12 +217,15 @@ def _died(name: str, worker: _Worker) -> SimulatorError:
     return SimulatorError(f"{where}: the worker process ended ({how}).{advice}{again}")
 
 
-def work(descriptor: int, name: str) -> None:
+def work(descriptor: int, name: str, nice: int = 0) -> None:
     """What a worker process runs: load the file, send its names, make blocks until the connection closes.
 
     Args:
         descriptor: file descriptor of the worker's end of the connection.
+        nice: how far to stand back behind other processes.
     """
+    os.nice(nice)
+    threading.Thread(target=_end_when_alone, args=(descriptor,), daemon=True).start()
     connection = Connection(descriptor)
     try:
         try:
@@ -187,8 +237,16 @@ def work(descriptor: int, name: str) -> None:
         while True:
             task = connection.recv()
             try:
-                connection.send(make(function, task))
+                connection.send(make(function, task) if task.positive is None else make_good(function, task))
             except SimulatorError as error:
                 connection.send(error)
     except (EOFError, ConnectionError):
         pass  # the process that started this one has ended
+
+
+def _end_when_alone(descriptor: int) -> None:
+    """End this process, however deep in a slow block, once the process that started it has ended."""
+    other_end = select.poll()
+    other_end.register(descriptor, 0)  # nothing but the hang-up that poll always tells of
+    other_end.poll()
+    os._exit(1)
