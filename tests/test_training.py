@@ -61,7 +61,7 @@ def test_train_writes_a_model_directory(trained: Path) -> None:
     }
     manifest = read_manifest(trained)
     assert manifest.spec.describe() == "24 rows x (time, signal) -> height, rate, noise"
-    assert manifest.training.datasets == 1800
+    assert manifest.training.datasets == 1600
     assert set(manifest.versions) == {"softplus-toolkit", "tensorflow", "keras"}
     assert [1 <= p.minimum < p.maximum <= 4 for p in manifest.parameters[:1]] == [True]
     assert (trained / "recovery.png").read_bytes().startswith(b"\x89PNG")
@@ -332,7 +332,7 @@ def test_train_command_starts_from_a_network(
     result = toolkit_command(*arguments, "--epochs", 1, "--start-from", path)
     assert result.exit_code == 0, result.output
     assert "given network: validation " in result.stderr
-    assert "Trained on 1,800 datasets. Trained on from net.keras (sha256 " in result.stdout
+    assert "Trained on 1,600 datasets. Trained on from net.keras (sha256 " in result.stdout
     assert toolkit_command(*arguments, "--start-from", tmp_path / "absent.keras").exit_code == 2
 
 

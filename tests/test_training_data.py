@@ -52,10 +52,12 @@ def numbers_of(data: TrainingData, epoch: int, exchangeable: bool = False) -> li
 
 def test_batches_hold_every_training_dataset_once_and_no_held_out_one(two_files: list[Path], small_pool: None) -> None:
     data = open_training_data(two_files, ["p"])
-    held_out = [int(value) for value in data.validation_datasets[:, 0, 0]]
-    assert len(held_out) == 50
-    assert sorted(numbers_of(data, 1) + held_out) == list(range(COUNT))
-    assert data.training_count == 450
+    validating = [int(value) for value in data.validation_datasets[:, 0, 0]]
+    calibrating = [int(value) for value in data.calibration_datasets[:, 0, 0]]
+    assert len(validating) == len(calibrating) == 50
+    np.testing.assert_array_equal(data.calibration_datasets[:, 0, 0] + 1, data.calibration_targets[:, 0])
+    assert sorted(numbers_of(data, 1) + validating + calibrating) == list(range(COUNT))
+    assert data.training_count == 400
 
 
 def test_batches_are_the_same_for_an_epoch_and_new_in_the_next(two_files: list[Path], small_pool: None) -> None:
@@ -115,8 +117,10 @@ def test_open_training_data_gives_a_constant_column_variance_one(tmp_path: Path)
 
 def test_open_training_data_validates_on_the_file_given(two_files: list[Path]) -> None:
     data = open_training_data(two_files[:1], ["p"], validation=two_files[1])
-    assert data.training_count == 300
     np.testing.assert_array_equal(data.validation_targets[:, 0], np.arange(301, 501))
+    calibrating = [int(value) for value in data.calibration_datasets[:, 0, 0]]
+    assert len(calibrating) == 30 and data.training_count == 270  # held out of what is trained on in any case
+    assert sorted(numbers_of(data, 1) + calibrating) == list(range(300))
 
 
 @pytest.mark.parametrize(
@@ -162,10 +166,10 @@ def test_open_training_data_refuses_files_of_different_shapes(tmp_path: Path) ->
         open_training_data([one, two], ["p"])
 
 
-def test_write_calibration_keeps_held_out_datasets_with_their_parameters(two_files: list[Path], tmp_path: Path) -> None:
+def test_write_calibration_keeps_calibration_datasets_with_true_values(two_files: list[Path], tmp_path: Path) -> None:
     data = open_training_data(two_files, ["p"])
     data.write_calibration(tmp_path / "c.parquet", 20)
     datasets = read_datasets(tmp_path / "c.parquet", data.spec)
-    np.testing.assert_array_equal(datasets, data.validation_datasets[:20])
+    np.testing.assert_array_equal(datasets, data.calibration_datasets[:20])
     true = pq.read_table(tmp_path / "c.parquet")["p"].to_numpy()
     np.testing.assert_array_equal(true, datasets[:, 0, 0] + 1)

@@ -49,7 +49,7 @@ def test_grouped_training_data_is_that_of_datasets_one_a_row(
     pq.write_table(pq.read_table(small_datasets).slice(0, 400), tmp_path / "rows.parquet")
     expected = open_training_data([tmp_path / "rows.parquet"], PARAMETERS)
     assert found.spec == expected.spec
-    for name in ("validation_datasets", "validation_targets", "column_means", "parameter_deviations"):
+    for name in ("validation_datasets", "calibration_targets", "column_means", "parameter_deviations"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
     given, wanted = next(found.batches(1, 64, False)), next(expected.batches(1, 64, False))
     np.testing.assert_array_equal(given[0], wanted[0])

@@ -33,8 +33,10 @@ from toolkit.spec import Spec
 Pair = tuple[NDArray[np.float32], NDArray[np.float32]]  # datasets (n, rows, columns), true values (n, parameters)
 
 FEWEST_DATASETS = 200  # below this there is neither enough to learn from nor to validate on
-VALIDATION_SHARE = 0.1
-MOST_VALIDATION = 10_000  # datasets; 16 MB at 200 x 2, and enough for a steady RMSE
+# Two sets are held out, as large as each other. Validation datasets decide which epoch's weights are kept; what is said
+# of the network on calibration datasets, which decide about nothing, holds for new ones as well.
+HELD_OUT_SHARE = 0.1
+MOST_HELD_OUT = 10_000  # datasets of each; 16 MB at 200 x 2, and enough for a steady RMSE
 READ_ROWS = 1024
 POOL_BYTES = 128 << 20  # datasets waiting to be mixed with those of other row groups
 
@@ -56,6 +58,7 @@ class TrainingData:
     Attributes:
         held_out: bool (datasets in all,): those kept from training.
         validation_datasets, validation_targets: float32 (n, rows, columns) and (n, parameters), in memory.
+        calibration_datasets, calibration_targets: the same of datasets that neither trained nor validated.
         column_means, column_variances: float64 (columns,) over every observation; a column that never varies has 1.
         column_minima, column_maxima: float64 (columns,), of all datasets.
         parameter_means, parameter_deviations, parameter_minima, parameter_maxima: float64 (parameters,).
@@ -67,6 +70,8 @@ class TrainingData:
     held_out: NDArray[np.bool_]
     validation_datasets: NDArray[np.float32]
     validation_targets: NDArray[np.float32]
+    calibration_datasets: NDArray[np.float32]
+    calibration_targets: NDArray[np.float32]
     column_means: NDArray[np.float64]
     column_variances: NDArray[np.float64]
     column_minima: NDArray[np.float64]
@@ -110,10 +115,10 @@ class TrainingData:
                 yield datasets[kept], targets[kept]
 
     def write_calibration(self, path: Path, count: int) -> None:
-        """The first `count` held-out datasets with their true parameters, as Parquet."""
-        targets = self.validation_targets[:count]
+        """The first `count` calibration datasets with their true parameters, as Parquet."""
+        targets = self.calibration_targets[:count]
         true = {name: targets[:, index] for index, name in enumerate(self.spec.parameters)}
-        write_calibration(path, self.spec, self.validation_datasets[:count], true)
+        write_calibration(path, self.spec, self.calibration_datasets[:count], true)
 
 
 def write_calibration(
@@ -143,7 +148,8 @@ def open_training_data(
     Args:
         paths: Parquet files that agree on rows and columns.
         parameters: names of the columns with the true values.
-        validation: a file to validate on; without it a tenth is held out, chosen by `seed`, at most 10,000.
+        validation: a file to validate on; without it a tenth is held out, chosen by `seed`, at most 10,000. Another
+            tenth is held out for calibration in any case.
         fingerprint: of what the files were made of; by default their own.
     Raises:
         InputError: no file, a missing column, too few datasets, or a row that cannot be trained on, named.
@@ -154,20 +160,19 @@ def open_training_data(
         raise InputError(
             f"{', '.join(map(str, paths))}: {total} datasets; training takes {FEWEST_DATASETS} or more. Simulate more."
         )
-    held_out = np.zeros(total, np.bool_)
-    if validation is None:
-        share = min(MOST_VALIDATION, int(total * VALIDATION_SHARE))
-        held_out[np.random.default_rng([seed, 0]).choice(total, share, replace=False)] = True
+    validating, calibrating = _held_out(total, seed, validation is None)
     moments = Moments(spec)
     kept: list[Pair] = []
+    calibration: list[Pair] = []
     row = 0
     for source in sources:
         for datasets, targets in _read(source, spec, None):
             moments.add(datasets, targets)
-            chosen = held_out[row : row + len(datasets)]
+            for held_out, into in ((validating, kept), (calibrating, calibration)):
+                chosen = held_out[row : row + len(datasets)]
+                if chosen.any():
+                    into.append((datasets[chosen], targets[chosen]))
             row += len(datasets)
-            if chosen.any():
-                kept.append((datasets[chosen], targets[chosen]))
     if validation is not None:
         (other,) = _open_sources([validation], parameters, column, spec)[1]
         kept = [(datasets.copy(), targets) for datasets, targets in _read(other, spec, None)]
@@ -181,9 +186,11 @@ def open_training_data(
     return TrainingData(
         spec=spec,
         sources=sources,
-        held_out=held_out,
+        held_out=validating | calibrating,
         validation_datasets=np.concatenate([datasets for datasets, _ in kept]),
         validation_targets=np.concatenate([targets for _, targets in kept]),
+        calibration_datasets=np.concatenate([datasets for datasets, _ in calibration]),
+        calibration_targets=np.concatenate([targets for _, targets in calibration]),
         column_means=moments.column_means,
         column_variances=column_variances,
         column_minima=moments.column_minima,
@@ -195,6 +202,16 @@ def open_training_data(
         seed=seed,
         fingerprint=fingerprint or fingerprint_of([Path(path) for path in (*paths, validation) if path], parameters),
     )
+
+
+def _held_out(total: int, seed: int, validate: bool) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """bool (total,) each: the datasets to validate on, if any are, and those to calibrate with."""
+    share = min(MOST_HELD_OUT, int(total * HELD_OUT_SHARE))
+    order = np.random.default_rng([seed, 0]).choice(total, 2 * share, replace=False)
+    validating, calibrating = np.zeros(total, np.bool_), np.zeros(total, np.bool_)
+    validating[order[:share]] = validate
+    calibrating[order[share:]] = True
+    return validating, calibrating
 
 
 def _open_sources(
