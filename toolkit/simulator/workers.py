@@ -9,12 +9,12 @@ died, and do not end at once on Ctrl-C.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -31,6 +31,7 @@ from toolkit.simulator.function import Kept, Pair, Purpose, Task, load, make, ma
 BLOCK = 256  # datasets in one call of the simulator: enough to vectorize over, few enough to hold and to share out
 AHEAD = 2  # blocks per worker that are being made or wait for an earlier one: bounds the memory
 DYING_SECONDS = 5.0  # from the end of its connection to that of a process; one that lives on has closed it itself
+ORPHAN_SECONDS = 1.0  # between two looks of a worker whether there is still somebody to work for
 # The cores are taken: more threads in a worker would only push each other aside.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -225,7 +226,7 @@ def work(descriptor: int, name: str, nice: int = 0) -> None:
         nice: how far to stand back behind other processes.
     """
     os.nice(nice)
-    threading.Thread(target=_end_when_alone, args=(descriptor,), daemon=True).start()
+    threading.Thread(target=_end_when_alone, args=(os.getppid(),), daemon=True).start()
     connection = Connection(descriptor)
     try:
         try:
@@ -244,9 +245,8 @@ def work(descriptor: int, name: str, nice: int = 0) -> None:
         pass  # the process that started this one has ended
 
 
-def _end_when_alone(descriptor: int) -> None:
-    """End this process, however deep in a slow block, once the process that started it has ended."""
-    other_end = select.poll()
-    other_end.register(descriptor, 0)  # nothing but the hang-up that poll always tells of
-    other_end.poll()
+def _end_when_alone(parent: int) -> None:
+    """End this process, however deep in a slow block, once the one that started it has ended."""
+    while os.getppid() == parent:
+        time.sleep(ORPHAN_SECONDS)
     os._exit(1)
