@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import toolkit.training_data
+import toolkit.training_files
 from toolkit.datasets import encode, read_datasets, write_schema_metadata
 from toolkit.errors import InputError
-from toolkit.training_data import TrainingData, open_training_data
+from toolkit.training_data import TrainingData
+from toolkit.training_files import open_training_data
 
 ROWS, COUNT = 6, 500
 
@@ -38,7 +39,7 @@ def two_files(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def small_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toolkit.training_data, "POOL_BYTES", 96 * ROWS * 2 * 4)  # 96 datasets: many rounds of mixing
+    monkeypatch.setattr(toolkit.training_files, "POOL_BYTES", 96 * ROWS * 2 * 4)  # 96 datasets: many rounds of mixing
 
 
 def numbers_of(data: TrainingData, epoch: int, exchangeable: bool = False) -> list[int]:
@@ -95,10 +96,10 @@ def test_open_training_data_finds_moments_and_ranges(tmp_path: Path) -> None:
     # Two roundings of float64 in sums of 3,000 values; 1e-12 is what shifting leaves of the offset's 1e4^2 / 0.1^2.
     np.testing.assert_allclose(data.column_means, stored.mean(axis=(0, 1)), rtol=1e-12)
     np.testing.assert_allclose(data.column_variances, stored.var(axis=(0, 1)), rtol=1e-9)
-    np.testing.assert_array_equal(data.column_minima, stored.min(axis=(0, 1)))
-    np.testing.assert_array_equal(data.column_maxima, stored.max(axis=(0, 1)))
+    np.testing.assert_array_equal(data.ranges.column_minima, stored.min(axis=(0, 1)))
+    np.testing.assert_array_equal(data.ranges.column_maxima, stored.max(axis=(0, 1)))
     np.testing.assert_allclose(data.parameter_deviations, [t.std() for t in targets.values()], rtol=1e-6)
-    np.testing.assert_allclose(data.parameter_minima, [t.min() for t in targets.values()], rtol=1e-6)
+    np.testing.assert_allclose(data.ranges.parameter_minima, [t.min() for t in targets.values()], rtol=1e-6)
     assert data.spec.describe() == "6 rows x (first, second) -> p, q"
 
 

@@ -13,7 +13,7 @@ from click.testing import Result
 
 from toolkit.datasets.tidy import DATASET
 from toolkit.errors import InputError
-from toolkit.training_data import open_training_data
+from toolkit.training_files import open_training_data
 from toolkit.training_groups import group_training_files
 
 PARAMETERS = ["height", "rate", "noise"]

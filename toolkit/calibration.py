@@ -14,7 +14,7 @@ from toolkit.datasets import Layout, decode, gather, iter_batches, open_parquet
 from toolkit.errors import InputError, ModelError
 from toolkit.promise import keeps_promise
 from toolkit.spec import Spec
-from toolkit.training_data import true_values
+from toolkit.training_files import true_values
 
 if TYPE_CHECKING:
     from toolkit.spec import FloatArray

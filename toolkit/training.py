@@ -27,7 +27,8 @@ from toolkit.model import build_network, import_tensorflow
 from toolkit.progress import Report, silent
 from toolkit.recovery import plot_recovery, recovery_of
 from toolkit.trainer import Settings, Trainer
-from toolkit.training_data import TrainingData, fingerprint_of, open_training_data
+from toolkit.training_data import TrainingData
+from toolkit.training_files import fingerprint_of, open_training_data
 from toolkit.training_groups import group_training_files
 
 CHECKPOINT_FOLDER = ".training"
@@ -157,15 +158,16 @@ def _write_model_directory(output: Path, trainer: Trainer, calibration_count: in
         writer.writeheader()
         writer.writerows(progress.history)
     plot_recovery(output / "recovery.png", data.validation_targets, estimates, data.spec.parameters, recoveries)
+    seen = data.ranges
     manifest = Manifest(
         rows=data.spec.rows,
         columns=data.spec.columns,
         column_ranges=tuple(
-            Range(float(low), float(high)) for low, high in zip(data.column_minima, data.column_maxima, strict=True)
+            Range(float(low), float(high)) for low, high in zip(seen.column_minima, seen.column_maxima, strict=True)
         ),
         parameters=tuple(
             Parameter(name, float(low), float(high))
-            for name, low, high in zip(data.spec.parameters, data.parameter_minima, data.parameter_maxima, strict=True)
+            for name, low, high in zip(data.spec.parameters, seen.parameter_minima, seen.parameter_maxima, strict=True)
         ),
         training=Training(
             data.training_count,

@@ -15,7 +15,7 @@ from toolkit.datasets import iter_batches, open_parquet
 from toolkit.errors import ModelError
 from toolkit.manifest import RelativeError
 from toolkit.spec import Spec
-from toolkit.training_data import true_values
+from toolkit.training_files import true_values
 from toolkit.trials import estimates_of, summarized
 from toolkit.verification import datasets_to_compare_on
 
