@@ -63,7 +63,7 @@ def test_sample_model_is_nearly_as_accurate_as_the_data_allow(tmp_path: Path, mo
     estimates = toolkit.load(MODEL)(trial.datasets)
     bars = accuracy.bars_of(problem, trial, estimates.astype("float64"))
     # Of 5,000 datasets it has 1.05 / 1.11 / 1.16 times the RMSE of the posterior mean and 1.04 / 1.15 / 1.16 times its
-    # 90th percentile; the bars are 1.06 / 1.10 / 1.15, and 1.15. Of 500 the standard errors are .02 / .03 / .03, and .07.
+    # 90th percentile; the bars are 1.06 / 1.10 / 1.15, and 1.15. Of 500 the standard error is .02 / .03 / .03, and .07.
     for bar in bars:
         assert bar.value <= bar.most + 3 * bar.error, str(bar)
 
