@@ -18,12 +18,13 @@ Weights = list[NDArray[Any]]
 
 @dataclass
 class Progress:
-    """How far training has come."""
+    """How far training has come. `seen` is what there is to know of the datasets that were trained on."""
 
     epoch: int = 0
     best_epoch: int = 0
     best_loss: float = float("inf")
     history: list[dict[str, float]] = field(default_factory=list)
+    seen: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(

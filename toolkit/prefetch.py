@@ -10,6 +10,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 PREFETCHED_ITEMS = 16
+STOPPING_SECONDS = 1.0  # for the item that is being made; a simulator's may take longer, and ends with its process
 
 
 def prefetched(items: Iterator[Item], depth: int = PREFETCHED_ITEMS) -> Iterator[Item]:
@@ -47,4 +48,4 @@ def prefetched(items: Iterator[Item], depth: int = PREFETCHED_ITEMS) -> Iterator
             yield item  # type: ignore[misc]
     finally:
         stopped.set()
-        thread.join()
+        thread.join(STOPPING_SECONDS)

@@ -132,6 +132,7 @@ class Trainer:
             f"validation_rmse_{name}": float(value) for name, value in zip(self.data.spec.parameters, rmse, strict=True)
         }
         self.progress.history.append(record)
+        self.progress.seen = self.data.pieces.state()
         save_checkpoint(self.checkpoint, self._fingerprint(), self.progress, self.network, self.optimizer, self.best)
         best = " (best)" if self.progress.best_epoch == epoch else ""
         return (
@@ -166,6 +167,7 @@ class Trainer:
             "optimizer": "Adam",
             "learning_rate": f"{LEARNING_RATE:g}, falling along a cosine to {FINAL_LEARNING_RATE:g}",
             "validation_datasets": len(self.data.validation_targets),
+            **self.data.pieces.configuration(),
         }
 
     def _fingerprint(self) -> str:
@@ -179,3 +181,4 @@ class Trainer:
         restored = restore_checkpoint(self.checkpoint, self._fingerprint(), self.network, self.optimizer)
         if restored:
             self.progress, self.best = restored
+            self.data.pieces.restore(self.progress.seen)

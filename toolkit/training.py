@@ -1,16 +1,14 @@
-"""Parquet -> model directory."""
+"""Datasets with known parameters, in files or from a simulator -> model directory."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from toolkit.card import write_card
-from toolkit.datasets.tidy import DATASET
-from toolkit.errors import InputError, OutputError
+from toolkit.errors import OutputError
 from toolkit.files import appears_whole
 from toolkit.given import GivenNetwork, start_network
 from toolkit.manifest import (
@@ -28,22 +26,25 @@ from toolkit.progress import Report, silent
 from toolkit.recovery import plot_recovery, recovery_of
 from toolkit.trainer import Settings, Trainer
 from toolkit.training_data import TrainingData
-from toolkit.training_files import fingerprint_of, open_training_data
-from toolkit.training_groups import group_training_files
+from toolkit.training_simulator import DATASETS_PER_EPOCH
+from toolkit.training_source import open_source
 
 CHECKPOINT_FOLDER = ".training"
 FITTED = 4096  # datasets that softplus is fitted on, in a network that ended in something else
 
 
 def train(
-    datasets: Sequence[Path | str],
-    parameters: Sequence[str],
+    datasets: Sequence[Path | str] = (),
+    parameters: Sequence[str] = (),
     *,
     output: Path | str = Path("model"),
     validation: Path | str | None = None,
     column: str | None = None,
     group_by: str | Sequence[str] = (),
     columns: Sequence[str] = (),
+    simulator: str | None = None,
+    datasets_per_epoch: int = DATASETS_PER_EPOCH,
+    workers: int | None = None,
     settings: Settings = Settings(),  # noqa: B008  a frozen dataclass
     start_from: GivenNetwork | None = None,
     calibration_count: int = 6000,
@@ -58,14 +59,21 @@ def train(
     The same datasets, settings and machine give the same weights, resumed or not.
 
     Args:
-        datasets: Parquet files with a column of datasets and one column per parameter.
-        parameters: names of those columns, in the order of the network's outputs.
+        datasets: Parquet files with a column of datasets and one column per parameter; with a simulator there may be
+            none.
+        parameters: names of those columns, in the order of the network's outputs; all that the simulator names, where
+            none are named here.
         output: the model directory to write; it must not hold a model yet.
         validation: a file to validate on; without it a share of `datasets` is held out.
         column: name of the column of datasets, where the files leave a choice.
         group_by: of tidy tables, whose rows are observations: the column, or columns, of the id that the rows of one
             dataset share. Its parameters stand in each of them.
         columns: of tidy tables, the columns of a dataset, in the order in which the network is to take them.
+        simulator: "FILE.py:FUNCTION", see `toolkit.simulator.open_simulator`. It makes fresh datasets for every epoch,
+            in processes of its own, while the network trains. What is no good (it raised, or returned what is not
+            finite, not positive or not of the right shape) is left out and said; more than 5% of it ends training.
+        datasets_per_epoch: how many the simulator makes for an epoch.
+        workers: its processes; by default one for each usable core.
         settings: epochs, batch size, seed, and whether the order of rows in a dataset carries anything.
         start_from: a network whose layers and weights to begin with, in place of a fresh one of the usual layers. If it
             ends in softplus and no epoch makes it better, it is kept as it was.
@@ -75,17 +83,41 @@ def train(
         say: told one line per epoch.
     Raises:
         InputError: datasets or targets that cannot be trained on, naming the row.
+        SimulatorError: the simulator cannot be loaded, or too much of what it makes is no good, naming the block. Mend
+            it, and go on with `resume`.
         ExportError: `start_from` could not be exported once it is trained, or is not of the datasets' shape.
         OutputError: `output` holds a model, or an interrupted run that differs.
     """
     output = Path(output)
     if (output / MANIFEST).exists():
         raise OutputError(f"{output}: already holds a model. Choose another --output, or move it away.")
-    if group_by:
-        by = [group_by] if isinstance(group_by, str) else group_by
-        data = _open_groups(datasets, parameters, validation, by, columns, output / CHECKPOINT_FOLDER, settings.seed)
-    else:
-        data = open_training_data(datasets, parameters, validation=validation, column=column, seed=settings.seed)
+    with open_source(
+        datasets,
+        parameters,
+        folder=output / CHECKPOINT_FOLDER,
+        validation=validation,
+        column=column,
+        group_by=[group_by] if isinstance(group_by, str) else group_by,
+        columns=columns,
+        simulator=simulator,
+        datasets_per_epoch=datasets_per_epoch,
+        workers=workers,
+        seed=settings.seed,
+        say=say,
+    ) as data:
+        trainer = _trained(data, output, settings, start_from, resume, report, say)
+    return _write_model_directory(output, trainer, calibration_count)
+
+
+def _trained(
+    data: TrainingData,
+    output: Path,
+    settings: Settings,
+    start_from: GivenNetwork | None,
+    resume: bool,
+    report: Report,
+    say: Callable[[str], None],
+) -> Trainer:
     tensorflow = import_tensorflow()
     tensorflow.config.experimental.enable_op_determinism()
     keras = tensorflow.keras
@@ -104,41 +136,14 @@ def train(
     if resume:
         trainer.restore()
         say(f"resuming after epoch {trainer.progress.epoch}")
+    for warning in data.pieces.warnings():
+        say(warning)
     while not trainer.finished:
         say(trainer.run_epoch(report))
+        for warning in data.pieces.warnings():
+            say(warning)
     trainer.use_best_weights()
-    return _write_model_directory(output, trainer, calibration_count)
-
-
-def _open_groups(
-    datasets: Sequence[Path | str],
-    parameters: Sequence[str],
-    validation: Path | str | None,
-    by: Sequence[str],
-    columns: Sequence[str],
-    folder: Path,
-    seed: int,
-) -> TrainingData:
-    """The training data of tidy tables. They are grouped into `folder`, which is removed with the checkpoints."""
-    if not columns:
-        raise InputError("--group-by needs the columns of a dataset as well, in their order: --columns a,b")
-    folder.mkdir(parents=True, exist_ok=True)
-    grouped, other = folder / "datasets.parquet", folder / "validation.parquet"
-    try:
-        rows = group_training_files(datasets, parameters, by, columns, grouped)
-        if validation is not None:
-            group_training_files([validation], parameters, by, columns, other, rows)
-    except InputError:
-        grouped.unlink(missing_ok=True)
-        other.unlink(missing_ok=True)
-        with suppress(OSError):  # not empty: an interrupted run is there
-            folder.rmdir()
-            folder.parent.rmdir()
-        raise
-    of = fingerprint_of([Path(path) for path in (*datasets, validation) if path], [*parameters, *by, *columns])
-    return open_training_data(
-        [grouped], parameters, validation=other if validation else None, column=DATASET, seed=seed, fingerprint=of
-    )
+    return trainer
 
 
 def _write_model_directory(output: Path, trainer: Trainer, calibration_count: int) -> Manifest:
@@ -170,7 +175,7 @@ def _write_model_directory(output: Path, trainer: Trainer, calibration_count: in
             for name, low, high in zip(data.spec.parameters, seen.parameter_minima, seen.parameter_maxima, strict=True)
         ),
         training=Training(
-            data.training_count,
+            data.pieces.different,
             trainer.settings.seed,
             {name: asdict(r) for name, r in recoveries.items()},
             f"Trained on from {trainer.start.describe()}." if trainer.start else "",

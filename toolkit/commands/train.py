@@ -17,16 +17,21 @@ from toolkit.options import Names, column_option, examples, file, path, quiet_op
     epilog=examples(
         "toolkit train datasets.parquet --parameters v,a,t0 --exchangeable-rows",
         "toolkit train datasets.parquet --parameters v,a,t0 --exchangeable-rows --resume",
+        "toolkit train --simulator samples/diffusion.py:simulate --exchangeable-rows",
     ),
 )
-@click.argument("datasets", nargs=-1, required=True, type=file)
+@click.argument("datasets", nargs=-1, type=file)
 @click.option(
     "--parameters",
     type=Names(),
-    required=True,
     shell_complete=complete_columns,
-    help="Columns with the true values, in output order: v,a,t0.",
+    help="Columns with the true values, in output order: v,a,t0. All that a simulator names, by default.",
 )
+@click.option(
+    "--simulator", metavar="FILE.py:FUNCTION", help="Makes fresh datasets for every epoch, while the network trains."
+)
+@click.option("--datasets-per-epoch", type=click.IntRange(min=1), help="That the simulator makes.  [default: 100000]")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes of the simulator; every usable core by default.")
 @click.option("--output", type=path, default=Path("model"), show_default=True, help="Model directory to write.")
 @click.option("--validation", type=file, help="Datasets to validate on, in place of a held-out share.")
 @column_option
@@ -48,7 +53,10 @@ from toolkit.options import Names, column_option, examples, file, path, quiet_op
 @quiet_option
 def train_command(
     datasets: tuple[Path, ...],
-    parameters: tuple[str, ...],
+    parameters: tuple[str, ...] | None,
+    simulator: str | None,
+    datasets_per_epoch: int | None,
+    workers: int | None,
     output: Path,
     validation: Path | None,
     column: str | None,
@@ -63,22 +71,37 @@ def train_command(
     resume: bool,
     quiet: bool,
 ) -> None:
-    """Train the network on datasets with known parameters, and write a model directory."""
+    """Train the network on datasets with known parameters, and write a model directory.
+
+    The datasets are in files, or made by your function (see `toolkit simulate --help`), or both.
+    """
+    if not datasets and not simulator:
+        raise click.UsageError("Name files of DATASETS, or a --simulator.")
+    if not parameters and not simulator:
+        raise click.UsageError("Missing option '--parameters'.")
+    if not simulator and (datasets_per_epoch or workers):
+        raise click.UsageError("--datasets-per-epoch and --workers are of a --simulator.")
+    if not datasets and group_by:
+        raise click.UsageError("--group-by is of DATASETS.")
     from toolkit.progress import rows_progress, say
     from toolkit.tables import print_training
     from toolkit.trainer import Settings
     from toolkit.training import train
+    from toolkit.training_simulator import DATASETS_PER_EPOCH
 
     settings = Settings(epochs=epochs, batch_size=batch_size, seed=seed, exchangeable_rows=exchangeable_rows)
     with rows_progress("train", quiet=quiet, unit="steps") as report:
         manifest = train(
             datasets,
-            parameters,
+            parameters or (),
             output=output,
             validation=validation,
             column=column,
             group_by=group_by or (),
             columns=columns or (),
+            simulator=simulator,
+            datasets_per_epoch=datasets_per_epoch or DATASETS_PER_EPOCH,
+            workers=workers,
             settings=settings,
             start_from=starting_network(start_from) if start_from else None,
             calibration_count=calibration_count,
