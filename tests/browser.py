@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import select
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,13 +36,52 @@ class Page:
     """What was seen while a page was open."""
 
     browser: Browser
+    url: str
     requests: list[str] = field(default_factory=list)  # URLs other than the page's own
     complaints: list[str] = field(default_factory=list)  # script errors, console lines, blocked content
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""
-        answer = self.browser.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        answer = self.browser.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
+
+    def wait_until(self, expression: str) -> None:
+        """Come back when a JavaScript expression has become true in the page."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not self.evaluate(expression):
+            assert time.monotonic() < deadline, f"{expression} is not true after {PATIENCE_SECONDS:g} s"
+            time.sleep(0.02)
+
+    def choose_file(self, selector: str, file: Path) -> None:
+        """What a person does with the dialog of a file input."""
+        root = self.browser.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.browser.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.browser.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
+
+    def drop(self, files: Sequence[Path], x: int, y: int) -> None:
+        """Drag files from another program to a place of the window, and let them go."""
+        dragged = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.browser.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=dragged)
+
+    def press(self, key: str, *, shift: bool = False) -> None:
+        """Press and release Tab, Enter, Space or an arrow key."""
+        code, text = {"Enter": (13, "\r"), "Tab": (9, ""), "Space": (32, " "), "ArrowDown": (40, "")}[key]
+        named = {"key": text if key == "Space" else key, "code": key, "windowsVirtualKeyCode": code}
+        for kind in ("keyDown", "keyUp"):
+            typed = {"text": text} if text and kind == "keyDown" else {}
+            self.browser.call("Input.dispatchKeyEvent", type=kind, modifiers=8 * shift, **named, **typed)
+
+    def screenshot(self, path: Path) -> None:
+        """The whole page as PNG, also what is below the window."""
+        taken = self.browser.call("Page.captureScreenshot", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(taken["data"]))
+
+    def settle(self) -> None:
+        """Take in what the page has asked for and complained about since it was opened."""
+        self.evaluate("new Promise(done => setTimeout(done, 200))")
+        self.browser.collect(self)
 
 
 class Browser:
@@ -67,28 +107,25 @@ class Browser:
         assert "error" not in answer, f"{method}: {answer['error']}"
         return dict(answer["result"])
 
-    def open(self, path: Path, *, width: int = 1100, scheme: str = "light") -> Page:
-        """Load a file in a window of this width, with this preferred colour scheme."""
+    def open(self, path: Path | str, *, width: int = 1100, scheme: str = "light") -> Page:
+        """Load a file, or a URL, in a window of this width, with this preferred colour scheme."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self.call("Emulation.setEmulatedMedia", features=[feature])
         self.events.clear()
-        url = path.resolve().as_uri()
+        url = path.resolve().as_uri() if isinstance(path, Path) else path
         self.call("Page.navigate", url=url)
-        page = Page(self)
-        self._collect(page, url, until="Page.loadEventFired")
-        # Scripts and images of a page may still report; two round trips through the page let them.
-        for _ in range(2):
-            page.evaluate("new Promise(done => setTimeout(done, 100))")
-        self.call("Runtime.evaluate", expression="new Promise(done => setTimeout(done, 200))", awaitPromise=True)
-        self._collect(page, url)
+        page = Page(self, url)
+        self.collect(page, until="Page.loadEventFired")
+        page.settle()  # scripts and images of a page may still report
         return page
 
-    def _collect(self, page: Page, url: str, until: str | None = None) -> None:
+    def collect(self, page: Page, until: str | None = None) -> None:
+        """Sort what the browser has told since: into requests and complaints."""
         while self.events or until:
             event = self.events.pop(0) if self.events else self._read()
             method, content = event.get("method"), event.get("params", {})
-            if method == "Network.requestWillBeSent" and content["request"]["url"] != url:
+            if method == "Network.requestWillBeSent" and content["request"]["url"] != page.url:
                 page.requests.append(content["request"]["url"])
             elif method == "Runtime.exceptionThrown":
                 page.complaints.append(content["exceptionDetails"]["text"])

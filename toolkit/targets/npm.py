@@ -1,4 +1,4 @@
-"""JavaScript packages, as the machine's npm is configured to find them: exact versions, installed once into the cache."""
+"""JavaScript packages from where the machine's npm finds them: exact versions, installed once into the cache."""
 
 from __future__ import annotations
 
