@@ -18,11 +18,11 @@ from toolkit.proof import prove
 from toolkit.reference import load_logits
 from toolkit.runtime import kernels_to_judge
 from toolkit.spec import QUANTIZED, SMALLEST_NORMAL_FLOAT32, Spec, held_back
-from toolkit.trials import Trial, try_file
+from toolkit.trials import Trial, run_in_child, try_file
 
 if TYPE_CHECKING:
     from toolkit.proof.verdict import Proof
-    from toolkit.spec import FloatArray
+    from toolkit.spec import FloatArray, Predict
 
 Gates = Mapping[str, Mapping[str, float]]
 
@@ -47,7 +47,7 @@ class Verdict:
         lower_bound, minimum_probed, minimum_seen, relative_error: by parameter; empty where it did not come to that.
         relative_error: the largest of each statistic over the kernel sets.
         proof: None where the file could not be read.
-        trials: one for each kernel set that could be run to the end.
+        trials: one for each kernel set, or way of a target, that could be run to the end.
     """
 
     file: str
@@ -115,10 +115,13 @@ class Judge:
         within = next(probes for probes in self.probes if probes.kind == WITHIN_RANGES)
         self.logits_within_ranges = _ranges(spec, true_logits(within.datasets))
 
-    def __call__(self, path: Path, precision: str) -> Verdict:
+    def __call__(self, path: Path, precision: str, ways: Mapping[str, Predict] | None = None) -> Verdict:
         """The verdict on one file. One that cannot be read, or that crashes a runtime, has failed; nothing is raised.
 
-        The file is proved and run in a child process of its own: it shares none with a file that was before it.
+        The file is proved in a child process of its own, which it shares with no file before it.
+
+        Args:
+            ways: what runs it, by name; the kernel sets of this machine's runtime by default, in the same child.
         """
         failures: list[str] = []
         proof: Proof | None = None
@@ -134,16 +137,16 @@ class Judge:
                 datasets, truth = self.datasets, self.truth
                 if precision in QUANTIZED:
                     datasets, truth = self.unseen, self.unseen_truth
-                for kernels in kernels_to_judge(path, precision):
-                    trial = try_file(child, path, kernels, names, self.probes, datasets, truth, required)
-                    trials.append(trial)
+                here = {each: run_in_child(child, path, each) for each in kernels_to_judge(path, precision)}
+                for way, run in (ways or here).items():
+                    trials.append(try_file(path.name, way, run, names, self.probes, datasets, truth, required))
         except ToolkitError as error:
             failures.append(str(error))
         lower = dict(zip(names, proof.lower, strict=False)) if proof else {}
         probed = self._smallest(trials, [probes.kind for probes in self.probes])
         seen = self._smallest(trials, [DATASETS])
         errors = _worst(names, trials)
-        failures += _said_once(trials)
+        failures += _said_once(trials, "" if ways else " kernels")
         failures += _below_the_bound(lower, probed, seen)
         failures += self._over_gates(errors, precision)
         return Verdict(
@@ -174,13 +177,13 @@ class Judge:
         ]
 
 
-def _said_once(trials: Sequence[Trial]) -> list[str]:
-    """What went wrong in the trials, with the kernel sets in which it did."""
+def _said_once(trials: Sequence[Trial], noun: str) -> list[str]:
+    """What went wrong in the trials, with the ways to run the file in which it did."""
     kernels: dict[str, list[str]] = {}
     for trial in trials:
         for failure in trial.failures:
             kernels.setdefault(failure, []).append(trial.kernels)
-    return [f"{failure}, {' and '.join(where)} kernels." for failure, where in kernels.items()]
+    return [f"{failure}, {' and '.join(where)}{noun}." for failure, where in kernels.items()]
 
 
 def _worst(names: Sequence[str], trials: Sequence[Trial]) -> dict[str, RelativeError]:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from toolkit.inspection import InspectedFile, Inspection
-    from toolkit.judge import Verdict
     from toolkit.manifest import Manifest, ModelFile, RelativeError
+    from toolkit.verification import Verification
 
 UNLIMITED_WIDTH = 100_000
 PIPED_WIDTH = 200  # columns when stdout is no terminal, where nothing tells how wide a line may be
@@ -50,9 +50,10 @@ def print_files(files: Iterable[ModelFile]) -> None:
     print_table(new_console(), ("file", "kB", "proved at least", "largest relative error"), rows)
 
 
-def print_verdicts(verdicts: Sequence[Verdict]) -> None:
-    """One line a file, and every failure in full below."""
+def print_verdicts(verification: Verification) -> None:
+    """One line a file, and below in full every failure, and what ran the files where it was not this machine."""
     console = new_console()
+    verdicts = verification.verdicts
     rows = [
         [
             verdict.file,
@@ -72,6 +73,10 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> None:
             console.print(
                 printable(f"{verdict.file}: {failure}"), style="red", markup=False, highlight=False, soft_wrap=True
             )
+    for file, reason in verification.not_run:
+        console.print(printable(f"{file}: not run. {reason}"), markup=False, highlight=False, soft_wrap=True)
+    if verification.target is not None:
+        console.print(f"Run on {verification.target}.", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_inspection(inspection: Inspection) -> None:

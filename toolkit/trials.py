@@ -1,8 +1,8 @@
-"""One exported file on trial: what it gives in one kernel set, computed in a process that it can take down with it."""
+"""One exported file on trial: what it gives when it is run in one way, and how that compares with the truth."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -46,9 +46,9 @@ class Trial:
 
 
 def try_file(
-    child: Child,
-    path: Path,
+    file: str,
     kernels: str,
+    run: Predict,
     parameters: Sequence[str],
     probes: Sequence[Probes],
     datasets: Probes,
@@ -58,22 +58,29 @@ def try_file(
     """Run a file over probes and datasets.
 
     Args:
+        file: its name, for errors.
+        kernels: the way in which `run` runs it.
         datasets: those whose estimates are compared with `truth`, float64 (datasets, parameters).
         required: the smallest estimate that passes.
     Raises:
-        ModelError: the file cannot be run, ends its process, or gives another number of estimates.
+        ModelError: it gives another number of estimates.
+        ToolkitError: whatever `run` raises.
     """
     minimum, failures = {}, []
-    for inputs in (*probes, datasets):
-        if not len(inputs.datasets):
-            continue
-        estimates = _run(child, path, kernels, inputs.datasets, len(parameters))
+    tried = [inputs for inputs in (*probes, datasets) if len(inputs.datasets)]
+    for inputs, estimates in zip(tried, _run(file, run, tried, len(parameters)), strict=True):
         minimum[inputs.kind] = estimates.min(axis=0).astype(np.float64)
         failures += _not_positive(estimates, inputs, parameters, required)
     with np.errstate(all="ignore"):  # NaN and infinity are results here
         relative = np.abs(estimates - truth) / truth
         summary = summarized(relative)
     return Trial(kernels, minimum, summary, _counted(relative), tuple(failures))
+
+
+def run_in_child(child: Child, path: Path, kernels: str) -> Predict:
+    """The file as a function that is computed by a runtime of this machine, in a process that it can take down."""
+    where = f"{path.name} with {kernels} kernels"
+    return lambda datasets: child.call(estimates_of, path, kernels, datasets, where=where)
 
 
 def summarized(relative: NDArray[np.float64]) -> tuple[RelativeError, ...]:
@@ -83,16 +90,28 @@ def summarized(relative: NDArray[np.float64]) -> tuple[RelativeError, ...]:
     )
 
 
-def _run(child: Child, path: Path, kernels: str, datasets: FloatArray, parameters: int) -> FloatArray:
-    where = f"{path.name} with {kernels} kernels"
-    pieces = [
-        child.call(estimates_of, path, kernels, datasets[begin : begin + PIECE], where=where)
-        for begin in range(0, len(datasets), PIECE)
-    ]
-    estimates = np.concatenate(pieces)
-    if estimates.shape != (len(datasets), parameters):
-        raise ModelError(f"{path.name}: gives {estimates.shape[-1]} estimates for {parameters} parameters.")
-    return estimates
+def _run(file: str, run: Predict, tried: Sequence[Probes], parameters: int) -> list[FloatArray]:
+    """The estimates of each. Few calls: where files run on an emulated machine, each begins with starting it."""
+    estimates = np.concatenate([run(piece) for piece in _pieces([inputs.datasets for inputs in tried])])
+    count = sum(len(inputs.datasets) for inputs in tried)
+    if estimates.shape != (count, parameters):
+        raise ModelError(f"{file}: gives {estimates.shape[-1]} estimates for {parameters} parameters.")
+    return np.split(estimates, np.cumsum([len(inputs.datasets) for inputs in tried])[:-1])
+
+
+def _pieces(arrays: Sequence[FloatArray]) -> Iterator[FloatArray]:
+    """All of them one behind the other, cut into arrays of at most PIECE datasets."""
+    waiting: list[FloatArray] = []
+    room = PIECE
+    for array in arrays:
+        while len(array):
+            waiting.append(array[:room])
+            array, room = array[room:], room - len(waiting[-1])
+            if not room:
+                yield np.concatenate(waiting)
+                waiting, room = [], PIECE
+    if waiting:
+        yield np.concatenate(waiting)
 
 
 def estimates_of(path: Path, kernels: str, datasets: FloatArray) -> FloatArray:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from toolkit.options import Gate, column_option, examples, file, json_option, model_option, path
+from toolkit.targets import TARGETS, find_target
 
 
 @click.command(
@@ -16,7 +17,7 @@ from toolkit.options import Gate, column_option, examples, file, json_option, mo
     epilog=examples(
         "toolkit verify",
         "toolkit verify datasets.parquet --report verification.html",
-        "toolkit verify --gate float16:p99=0.1% --json",
+        "toolkit verify --on arm64 --gate float16:p99=0.1% --json",
     ),
 )
 @model_option
@@ -30,6 +31,12 @@ from toolkit.options import Gate, column_option, examples, file, json_option, mo
     metavar="PRECISION:STATISTIC=ERROR",
     help="Another largest relative error that passes: float16:max=0.01, float16:p99=0.1%. Repeatable.",
 )
+@click.option(
+    "--on",
+    "target",
+    type=click.Choice(list(TARGETS)),
+    help="Run the files on an emulated target instead of this machine; the first time, what it needs is downloaded.",
+)
 @click.option("--report", type=path, metavar="FILE.html", help="Write a page for people who decide about deployment.")
 @json_option
 def verify_command(
@@ -37,6 +44,7 @@ def verify_command(
     datasets: tuple[Path, ...],
     column: str | None,
     gates: tuple[tuple[str, str, float], ...],
+    target: str | None,
     report: Path | None,
     as_json: bool,
 ) -> None:
@@ -47,11 +55,12 @@ def verify_command(
     from toolkit.tables import print_json, print_verdicts
     from toolkit.verification import changed_gates, verify
 
-    verification = verify(model, datasets, column=column, gates=changed_gates(gates))
+    on = find_target(target) if target else None
+    verification = verify(model, datasets, column=column, gates=changed_gates(gates), on=on)
     if as_json:
         print_json(verification.to_json())
     else:
-        print_verdicts(verification.verdicts)
+        print_verdicts(verification)
     if report:
         from toolkit.report import write_report
 

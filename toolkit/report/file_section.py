@@ -142,13 +142,13 @@ def _errors(verification: Verification, verdict: Verdict) -> Markup:
 
 
 def _facts(verification: Verification, place: int) -> Markup:
-    verdict, entry = verification.verdicts[place], verification.manifest.files[place]
-    kernels = [f"{trial.kernels}" for trial in verdict.trials]
+    verdict = verification.verdicts[place]
+    entry = verification.entry_of(verdict)
     facts: list[list[str]] = [
         ["Format", f"{verdict.format}, {verdict.precision} weights"],
         ["Size", f"{entry.bytes:,} bytes"],
         ["SHA-256", tag("code", entry.sha256)],
-        ["Run in", f"{RUNTIMES[f'.{verdict.format}']}, {listed(kernels)} kernels" if kernels else "nothing"],
+        ["Run in", _run_in(verification, verdict)],
     ]
     if entry.int8:
         facts.append(["Quantized", int8_in_words(entry.int8)])
@@ -157,3 +157,12 @@ def _facts(verification: Verification, place: int) -> Markup:
         limit = f"; inputs beyond ±{number(proof.input_limit)} are cut off" if proof.input_limit else ""
         facts.append(["Proof", f"{count(proof.operations, 'operation')}, {proof.arithmetic} arithmetic{limit}"])
     return join(tag("h3", "Facts"), table(("Fact", ""), facts, None))
+
+
+def _run_in(verification: Verification, verdict: Verdict) -> str:
+    if not verdict.trials:
+        return "nothing"
+    ways = listed([trial.kernels for trial in verdict.trials])
+    if verification.target is not None:
+        return f"{verification.target}: {ways}"
+    return f"{RUNTIMES[f'.{verdict.format}']}, {ways} kernels"

@@ -70,7 +70,17 @@ def _verdict(verification: Verification) -> Markup:
             f": {verification.manifest.spec.describe()}. Verified on {datetime.now(UTC):%-d %B %Y, %H:%M} UTC.",
             class_="quiet",
         ),
+        *_on_target(verification),
     )
+
+
+def _on_target(verification: Verification) -> list[Markup]:
+    """What ran the files, where it was not this machine, and which files it did not."""
+    if verification.target is None:
+        return []
+    run = tag("p", "The files were run on ", tag("strong", verification.target), ".", class_="quiet")
+    not_run = [tag("li", tag("strong", file), f": {reason}") for file, reason in verification.not_run]
+    return [run, tag("p", "Not run there:"), tag("ul", *not_run)] if not_run else [run]
 
 
 def _promise(verification: Verification) -> str:
@@ -86,7 +96,8 @@ def _promise(verification: Verification) -> str:
 def _summary(verification: Verification) -> Markup:
     headings = ("File", "Verdict", "Size", "Proved at least", "Smallest probed", "Smallest seen", "Largest error")
     rows: list[list[str]] = []
-    for place, (verdict, entry) in enumerate(zip(verification.verdicts, verification.manifest.files, strict=True)):
+    for place, verdict in enumerate(verification.verdicts):
+        entry = verification.entry_of(verdict)
         errors = [error.max for error in verdict.relative_error.values()]
         rows.append(
             [
