@@ -1,11 +1,11 @@
 // The page: a file goes in; a table, plots and a CSV come out.
 import { loadModel } from './model.js'
 import { openFile } from './reading.js'
-import { drawPlots } from './plot.js'
+import { drawPlots, MOST_DOTS } from './plot.js'
 import { drawTable } from './table.js'
 import { BadFile, count, element, exact, listed, shown } from './words.js'
 
-const MOST_LISTED = 20 // problems and warnings
+const MOST_LISTED = 8 // problems and warnings
 const at = (id) => document.getElementById(id)
 let [model, opened, chosen, plots, result] = [null, null, {}, null, null]
 let turn = 0 // of the file or choice that was last asked for: what an older one gives is thrown away
@@ -142,7 +142,7 @@ function askChoices(choices) {
 function showResults(items, good, estimates, seconds) {
   result = { name: opened.name, items, estimates: new Map(good.map((item, index) => [item, estimates[index]])) }
   at('results').hidden = false
-  at('results-title').textContent = good.length === 1 ? '1 estimate' : `${good.length.toLocaleString('en')} estimates`
+  at('results-title').textContent = `Estimates of ${good.length === 1 ? 'one dataset' : count(good.length, 'dataset')}`
   const smallest = model.parameters.map(({ name }, index) => {
     const place = estimates.reduce((least, one, each) => (one[index] < estimates[least][index] ? each : least), 0)
     return `${name} ${shown(estimates[place][index])}${good.length > 1 ? ` (${good[place].name})` : ''}`
@@ -156,6 +156,9 @@ function showResults(items, good, estimates, seconds) {
     (bad) => bad.length === 1 ? '1 dataset lies outside of what the model was trained on: take care with its estimates'
       : `${count(bad.length, 'dataset')} lie outside of what the model was trained on: take care with their estimates`,
     (item) => [element('strong', {}, item.name), ' ', item.outside])
+  at('how-to-mark').textContent = good.length === 1 ? ''
+    : good.length > MOST_DOTS ? 'The bars say how many datasets have such an estimate. Choose a name in the table to mark it.'
+      : 'Each dot is a dataset, in the order of the file. Choose a dot, or a name in the table, to mark it everywhere.'
   plots?.stop()
   const mark = (index, show) => {
     plots.choose(index)

@@ -1,10 +1,12 @@
-// Estimates of each parameter as dots, dataset after dataset, over the range that the model was trained in.
+// Estimates of each parameter, over the range that the model was trained in: as dots, dataset after dataset, or, where they
+// would cover each other, as a histogram that lies on its side.
 import { count, shown } from './words.js'
 
 const SVG = 'http://www.w3.org/2000/svg'
-const HEIGHT = 190
-const [TOP, RIGHT, BOTTOM, LEFT] = [10, 10, 24, 46]
-const MOST_ROUND = 400 // beyond, dots are small
+const HEIGHT = 180
+const [TOP, RIGHT, BOTTOM, LEFT] = [10, 2, 8, 42]
+export const MOST_DOTS = 1000
+const BINS = 40
 
 /** Draw one panel for each parameter into `place`; returns {choose(index)}, and calls `onChoose(index)`. */
 export function drawPlots(place, model, items, estimates, onChoose) {
@@ -38,28 +40,29 @@ function panel({ name, minimum, maximum }, items, values, onChoose) {
 
   function draw(chosen) {
     const width = Math.max(svg.clientWidth, 160)
-    x = (index) => LEFT + 8 + ((index + 0.5) / values.length) * (width - LEFT - RIGHT - 16)
+    x = (index) => LEFT + 6 + ((index + 0.5) / values.length) * (width - LEFT - RIGHT - 12)
     svg.setAttribute('viewBox', `0 0 ${width} ${HEIGHT}`)
-    const round = values.length <= MOST_ROUND
-    const path = values.map((value, index) => `M${x(index).toFixed(1)} ${y(value).toFixed(1)}h0`).join('')
+    const dotted = values.length <= MOST_DOTS
+    const marks = dotted ? dots(values, x, y) : bars(values, y, width - LEFT - RIGHT - 12)
     svg.replaceChildren(
       shape('rect', { class: 'trained', x: LEFT, width: width - LEFT - RIGHT, y: y(maximum), height: y(minimum) - y(maximum) }),
       ...ticks(bottom, top).flatMap((tick) => [
         shape('line', { class: 'grid', x1: LEFT, x2: width - RIGHT, y1: y(tick.value), y2: y(tick.value) }),
         text(tick.text, { class: 'tick', x: LEFT - 7, y: y(tick.value) + 4, 'text-anchor': 'end' }),
       ]),
-      text(values.length > 1 ? 'datasets, in the order of the file' : items[0].name.slice(0, 30), { class: 'tick', x: (LEFT + width - RIGHT) / 2, y: HEIGHT - 6, 'text-anchor': 'middle' }),
-      shape('path', { class: round ? 'dots' : 'dots many', d: path }),
-      ...(chosen < 0 ? [] : [
+      marks,
+      ...(chosen < 0 ? [] : dotted ? [
         shape('line', { class: 'chosen-line', x1: x(chosen), x2: x(chosen), y1: TOP, y2: HEIGHT - BOTTOM }),
         shape('circle', { class: 'chosen', cx: x(chosen), cy: y(values[chosen]), r: 6 }),
-      ]),
+      ] : [shape('line', { class: 'chosen-line', x1: LEFT, x2: width - RIGHT, y1: y(values[chosen]), y2: y(values[chosen]) })]),
     )
     const said = chosen >= 0 ? `${shown(values[chosen])} · ${items[chosen].name}` : values.length === 1 ? shown(values[0]) : `${shown(extent(values)[0])} to ${shown(extent(values)[1])}`
     title.replaceChildren(strong(name), ` ${said}`)
   }
 
+  if (values.length <= MOST_DOTS) svg.classList.add('pointed-at')
   svg.addEventListener('click', (event) => {
+    if (values.length > MOST_DOTS) return
     const box = svg.getBoundingClientRect()
     const [px, py] = [event.clientX - box.left, event.clientY - box.top]
     let [nearest, least] = [-1, 24 ** 2] // pixels
@@ -70,6 +73,20 @@ function panel({ name, minimum, maximum }, items, values, onChoose) {
     onChoose(nearest)
   })
   return { figure, draw }
+}
+
+function dots(values, x, y) {
+  return shape('path', { class: 'dots', d: values.map((value, index) => `M${x(index).toFixed(1)} ${y(value).toFixed(1)}h0`).join('') })
+}
+
+function bars(values, y, width) {
+  const [low, high] = extent(values)
+  const counts = new Array(BINS).fill(0)
+  for (const value of values) counts[Math.min(BINS - 1, Math.floor(((value - low) / (high - low || 1)) * BINS))]++
+  const most = Math.max(...counts)
+  const edge = (bin) => y(low + (bin / BINS) * (high - low)).toFixed(1)
+  const path = counts.map((number, bin) => `M${LEFT} ${edge(bin)}h${((number / most) * width).toFixed(1)}V${edge(bin + 1)}H${LEFT}z`)
+  return shape('path', { class: 'bars', d: path.join('') })
 }
 
 // Two to six round numbers from bottom to top.
