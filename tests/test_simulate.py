@@ -248,7 +248,9 @@ def test_simulate_names_the_first_bad_block_whatever_the_number_of_workers(tmp_p
 
 def test_simulate_refuses_another_shape_in_a_later_block(tmp_path: Path) -> None:
     function = write(tmp_path, GOOD.replace("size=(count, 5, 2)", f"size=(count, 5 if count == {BLOCK} else 6, 2)"))
-    with pytest.raises(SimulatorError, match=r"block 1 of seed 0: datasets of shape \(6, 2\), in block 0 \(5, 2\)"):
+    with pytest.raises(
+        SimulatorError, match=r"block 1 of seed 0: datasets of shape \(6, 2\), \(5, 2\) before. Make all"
+    ):
         simulate(function, BLOCK + 1, tmp_path / "out.parquet")
 
 
@@ -499,10 +501,11 @@ def test_interrupt_ends_a_slow_simulation_at_once_and_leaves_nothing(
     assert not any(is_running(int(name.removeprefix("pid."))) for name in workers)
 
 
+@pytest.mark.parametrize("seconds", [0.2, 600], ids=["between blocks", "deep in a block"])
 def test_workers_end_without_a_word_when_the_command_is_killed(
-    slow: Callable[[float], subprocess.Popen[str]], tmp_path: Path
+    slow: Callable[[float], subprocess.Popen[str]], tmp_path: Path, seconds: float
 ) -> None:
-    run = slow(0.2)
+    run = slow(seconds)
     run.kill()
     _, errors = run.communicate(timeout=60)  # ends when the last worker has closed its stderr
     workers = [int(path.suffix[1:]) for path in tmp_path.glob("pid.*")]

@@ -25,8 +25,14 @@ CONFIGURATION = {
     "loss": "loss",
     "optimizer": "optimizer",
     "learning_rate": "learning rate",
-    "exchangeable_rows": "rows shuffled in training",
+    "exchangeable_rows": "order of rows carries nothing",
+    "shuffled_rows": "rows shuffled in training, not sorted",
+    "hidden": "units of a hidden layer before the last",
     "validation_datasets": "datasets held out to choose the epoch",
+    "simulator": "simulator",
+    "datasets_per_epoch": "fresh datasets an epoch",
+    "datasets_left_out": "simulated datasets left out: not finite, not positive, or of a call that failed",
+    "datasets_of_files": "datasets of files, the same in every epoch",
     "seconds": "seconds",
 }
 METRICS = {
@@ -192,7 +198,13 @@ def _limits(manifest: Manifest) -> Iterator[str]:
         "range, and nothing in a dataset tells."
     )
     yield f"- A dataset has exactly {manifest.rows:,} rows. One with NaN or infinity is rejected."
-    if manifest.training.configuration.get("exchangeable_rows"):
+    if manifest.sorted_rows:
+        yield (
+            f"- The files take the rows of a dataset sorted: ascending by {_cell(manifest.columns[0])}, rows alike there "
+            "by the next column. The toolkit sorts whatever it reads; code of your own around a file has to, or its "
+            "estimates are wrong."
+        )
+    elif manifest.training.configuration.get("exchangeable_rows"):
         yield (
             "- The order of rows was taken to carry nothing, yet estimates change a little with it; `toolkit evaluate` "
             "says how much."

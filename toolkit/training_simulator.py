@@ -62,11 +62,13 @@ class _Draws:
         """
         of = f"epoch {epoch}" if purpose is Purpose.TRAINING else f"the {purpose.name.lower()}"
         lost, first = 0, ""
+        # One call that fails in a small set says little of the simulator, and its block is much of the set.
+        allowed = max(MOST_LOST * count, BLOCK if count >= 4 * BLOCK else 0)
 
         def leave_out(number: int, why: str) -> None:
             nonlocal lost, first
             lost, first = lost + number, first or why
-            if lost > MOST_LOST * count:
+            if lost > allowed:
                 raise SimulatorError(
                     f"{first}\n{lost:,} of {count:,} datasets of {of} cannot be trained on, more than {MOST_LOST:.0%}. "
                     "Mend the simulator; an interrupted training goes on with --resume."

@@ -179,8 +179,7 @@ def make_good(function: Function, task: Task) -> Kept:
         with _named(function, task):
             arrays = _call(function, task)
     except SimulatorError as error:
-        nothing = np.empty((0, 0, 0), np.float32)
-        return Kept(nothing, nothing[0], task.count, str(error))
+        return Kept(np.empty((0, 0, 0), np.float32), np.empty((0, 0), np.float32), task.count, str(error))
     datasets, parameters = map(_as_float32, arrays)
     chosen = list(task.positive or ())
     good = np.isfinite(datasets).all(axis=(1, 2)) & np.isfinite(parameters).all(axis=1)

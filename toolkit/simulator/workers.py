@@ -133,8 +133,8 @@ class Simulator:
             self.shape.extend(here)
         if here == tuple(self.shape):
             return None
-        where, first = task.where(self.name), tuple(self.shape)
-        return SimulatorError(f"{where}: datasets of shape {here}, in block 0 {first}. Make all the same.")
+        where, again = task.where(self.name), task.again(self.name)
+        return SimulatorError(f"{where}: datasets of shape {here}, {tuple(self.shape)} before. Make all alike.{again}")
 
     def _made(self, count: int, of: Task) -> Iterator[tuple[Task, Any]]:
         """The blocks of `count` datasets in order: each task, otherwise like `of`, and the worker's answer to it."""
