@@ -50,11 +50,12 @@ def test_write_manifest_holds_the_keys_that_scripts_read(tmp_path: Path) -> None
     assert content["input"] == {
         "rows": 200,
         "columns": ["rt", "correct"],
+        "sorted_rows": False,
         "ranges": [{"minimum": 0.1, "maximum": 3.0}, {"minimum": 0.0, "maximum": 1.0}],
     }
     assert content["parameters"] == [{"name": "v", "minimum": 0.5, "maximum": 3.5}]
     assert set(content["files"][0]) == {
-        *("file", "format", "precision", "bytes", "sha256", "lower_bound", "relative_error"),
+        *("file", "format", "precision", "bytes", "sha256", "lower_bound", "relative_error", "arithmetic"),
     }
     assert content["files"][0]["relative_error"]["v"] == {"median": 1e-7, "p99": 2e-7, "max": 3e-7}
 

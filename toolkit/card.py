@@ -157,12 +157,21 @@ def _files(manifest: Manifest) -> Iterator[str]:
             _cell(file.precision),
             f"{file.bytes / 1000:,.0f}",
             _each(file.lower_bound, "{:.3g}"),
+            _cell(file.arithmetic),
             _each({name: error.median for name, error in file.relative_error.items()}, "{:.1e}"),
             _each({name: error.max for name, error in file.relative_error.items()}, "{:.1e}"),
         )
         for file in manifest.files
     ]
-    yield from _table(("file", "weights", "kB", "proved at least", "median error", "largest error"), rows)
+    yield from _table(
+        ("file", "weights", "kB", "proved at least", "in arithmetic", "median error", "largest error"), rows
+    )
+    if any(file.arithmetic == "float16" for file in manifest.files):
+        yield (
+            "In float16 arithmetic: also where hardware computes the file in half precision, as many phone GPUs and "
+            "NPUs do. There the smallest estimates of the other files may be 0."
+        )
+        yield ""
     yield "Proved: no finite input gives less. Errors are relative to the trained network in float64, not to the truth."
     yield ""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from toolkit.datasets import sort_rows
 from toolkit.errors import InputError, ModelError, NotPositive, printable
 from toolkit.manifest import MANIFEST, check_unchanged, find_file, read_manifest
 from toolkit.metadata import read_metadata
@@ -39,6 +40,7 @@ class Estimator:
     def __init__(self, path: Path, runtime: str, spec: Spec | None, predict: Predict) -> None:
         self.path, self.runtime, self.spec = path, runtime, spec
         self._predict = predict
+        self._sorted = spec is not None and spec.sorted_rows
         self._turn = threading.Lock()
 
     def __call__(self, datasets: ArrayLike) -> FloatArray:
@@ -62,7 +64,7 @@ class Estimator:
         if not finite.all():  # an int8 network would make an estimate of it that looks like any other
             raise InputError(f"dataset {np.argwhere(~finite)[0][0]}: holds a number that is not finite. Leave it out.")
         with self._turn:
-            estimates = self._predict(given)
+            estimates = self._predict(sort_rows(given) if self._sorted and given.ndim == 3 else given)
         passed = keeps_promise(estimates)
         if not np.all(passed):
             row, column = np.argwhere(~passed)[0]
@@ -114,6 +116,7 @@ def _spec_of(path: Path) -> Spec | None:
         rows, columns, parameters = facts["input"]["rows"], facts["input"]["columns"], facts["parameters"]
         names = [*columns, *parameters]
         known = isinstance(rows, int) and isinstance(columns, list) and all(isinstance(name, str) for name in names)
-        return Spec(rows, tuple(columns), tuple(parameters)) if known else None
+        sorted_rows = facts["input"].get("sorted_rows", False) is True
+        return Spec(rows, tuple(columns), tuple(parameters), sorted_rows) if known else None
     except (ModelError, KeyError, TypeError, ValueError):
         return None

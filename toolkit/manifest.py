@@ -63,12 +63,14 @@ class ModelFile:
     integer: dict[str, Any] | None = None  # of an integer-only file, its host side: see toolkit/integer.py
     int8: dict[str, Any] | None = None  # of an int8 file, how it was made: first_layer, why, calibration_datasets
     batch: int | None = None  # datasets in each call, where the file takes no other number
+    arithmetic: str = "float32"  # that the bound is proved for: what hardware may compute the file in; int8 of integer
 
     @property
     def export_again(self) -> str:
         """The command that writes it."""
+        math = " --arithmetic float16" if self.arithmetic == "float16" else ""
         batch = f" --batch {self.batch}" if self.batch else ""
-        return f"toolkit export --format {self.format} --precision {self.precision}{batch}"
+        return f"toolkit export --format {self.format} --precision {self.precision}{math}{batch}"
 
 
 def int8_in_words(made: Mapping[str, Any]) -> str:
@@ -114,10 +116,11 @@ class Manifest:
     training: Training
     files: tuple[ModelFile, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
+    sorted_rows: bool = False
 
     @property
     def spec(self) -> Spec:
-        return Spec(self.rows, self.columns, tuple(parameter.name for parameter in self.parameters))
+        return Spec(self.rows, self.columns, tuple(parameter.name for parameter in self.parameters), self.sorted_rows)
 
     def with_file(self, file: ModelFile) -> Manifest:
         """This manifest with `file` added, or put in place of the entry of the same name."""
@@ -125,8 +128,9 @@ class Manifest:
         return replace(self, files=tuple(sorted([*others, file], key=_file_order)))
 
 
-def _file_order(file: ModelFile) -> tuple[int, int, int]:
-    return FORMAT_ORDER.index(file.format), PRECISION_ORDER.index(file.precision), file.batch or 0
+def _file_order(file: ModelFile) -> tuple[int, int, bool, int]:
+    in_half = file.arithmetic == "float16"
+    return FORMAT_ORDER.index(file.format), PRECISION_ORDER.index(file.precision), in_half, file.batch or 0
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -211,6 +215,7 @@ def to_json(manifest: Manifest) -> dict[str, Any]:
         "input": {
             "rows": manifest.rows,
             "columns": list(manifest.columns),
+            "sorted_rows": manifest.sorted_rows,
             "ranges": [asdict(each) for each in manifest.column_ranges],
         },
         "parameters": [asdict(parameter) for parameter in manifest.parameters],
@@ -243,6 +248,7 @@ def _from_json(content: dict[str, Any]) -> Manifest:
         training=Training(**content["training"]),
         files=tuple(sorted(files, key=_file_order)),
         versions=content["versions"],
+        sorted_rows=content["input"].get("sorted_rows", False) is True,
     )
     check_manifest(manifest)
     return manifest

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from toolkit.spec import ARITHMETICS
+
 if TYPE_CHECKING:
     from toolkit.manifest import Manifest, Parameter, Range
 
@@ -35,6 +37,8 @@ def check_manifest(manifest: Manifest) -> None:
             isinstance(each, int | float) for each in [entry.bytes, *numbers]
         ):
             raise ValueError(f"file {entry.file!r}: evidence that is no number")
+        if entry.arithmetic not in (*ARITHMETICS, "int8"):
+            raise ValueError(f"file {entry.file!r}: arithmetic {entry.arithmetic!r}")
         if entry.batch is not None and not (isinstance(entry.batch, int) and entry.batch > 0):
             raise ValueError(f"file {entry.file!r}: batch {entry.batch!r}")
 

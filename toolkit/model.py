@@ -52,6 +52,7 @@ def build_network(
     column_variances: NDArray[np.float64],
     parameter_means: NDArray[np.float64],
     parameter_deviations: NDArray[np.float64],
+    hidden: int = 0,
 ) -> keras.Model:
     """The untrained network, with the input normalization inside, so that it takes raw data.
 
@@ -63,6 +64,7 @@ def build_network(
         parameter_deviations: float64 (parameters,). The last kernel starts as many times larger for a parameter whose
             deviation exceeds 1: its logits must spread as far as it does, and Adam's steps know no units. (In thousands
             of the usual unit a parameter was not learned at all in 12 epochs, R2 0; with this, R2 is the same.)
+        hidden: units of a Dense layer (relu) between the convolutions and the last layer; 0 for none.
     Returns:
         float32 (batch, rows, columns) -> float32 (batch, parameters). Datasets of fewer than 18 rows are padded at
         their ends ("same" in place of "valid"), since unpadded convolutions would run out of rows.
@@ -79,8 +81,11 @@ def build_network(
         if index:
             stack.append(layers.MaxPooling1D(POOL_SIZE, padding=padding))
         stack.append(layers.Conv1D(filters, KERNEL_SIZE, activation="relu", padding=padding))
+    stack.append(layers.Flatten())
+    if hidden:
+        stack.append(layers.Dense(hidden, activation="relu", name="hidden"))
     head = layers.Dense(len(spec.parameters), activation="softplus", name=OUTPUT_NAME)
-    network = keras.Sequential([*stack, layers.Flatten(), head], name="softplus_network")
+    network = keras.Sequential([*stack, head], name="softplus_network")
     head.kernel.assign(np.asarray(head.kernel) * np.maximum(parameter_deviations, 1.0))
     head.bias.assign(inverse_softplus(parameter_means).astype(np.float32))
     return network

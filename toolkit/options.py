@@ -8,7 +8,9 @@ from pathlib import Path
 import click
 
 from toolkit.completion import complete_column, complete_model
-from toolkit.spec import PRECISIONS
+from toolkit.spec import FP16_MATH, PRECISIONS
+
+GATED = (*PRECISIONS, FP16_MATH)
 
 
 def examples(*lines: str) -> str:
@@ -52,6 +54,18 @@ class Names(click.ParamType):  # type: ignore[type-arg]  # generic since click 8
         return names
 
 
+class Head(click.ParamType):  # type: ignore[type-arg]
+    """What the network ends in: `dense`, or `dense:64` with a layer of 64 units before it. Its value is that number."""
+
+    name = "head"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = re.fullmatch(r"dense(?::([1-9]\d{0,4}))?", str(value))
+        if not found:
+            self.fail(f"{value!r} is not dense, or dense:N for a layer of N units before the last.", param, ctx)
+        return int(found[1] or 0)
+
+
 class Gate(click.ParamType):  # type: ignore[type-arg]
     """The largest relative error that passes, of one precision and statistic: `float16:max=0.01`."""
 
@@ -61,10 +75,10 @@ class Gate(click.ParamType):  # type: ignore[type-arg]
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, str, float]:
         found = re.fullmatch(r"(\w+):(median|p99|max)=(inf|\d*\.?\d+(?:e-?\d+)?)(%?)", str(value))
-        if not found or found[1] not in PRECISIONS:
+        if not found or found[1] not in GATED:
             self.fail(
                 f"{value!r} is not PRECISION:STATISTIC=NUMBER, like float16:max=0.01 or float16:p99=0.1%. "
-                f"Precisions: {', '.join(PRECISIONS)}; statistics: median, p99, max.",
+                f"Precisions: {', '.join(GATED)}; statistics: median, p99, max.",
                 param,
                 ctx,
             )

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 FORMATS = ("tflite", "onnx")
 PRECISIONS = ("float32", "float16", "int8", "integer")
 QUANTIZED = ("int8", "integer")  # files that are fitted to calibration datasets
+ARITHMETICS = ("float32", "float16")  # of hardware that runs a file of float operations
+FP16_MATH = "fp16math"  # in names of files for float16 arithmetic, and of the gate they are held to
 NOT_MADE = (("onnx", "integer"),)  # its consumers read TFLite
 
 # The names inside every exported file.
@@ -39,11 +41,13 @@ class Spec:
         rows: observations in one dataset (200 in the sample model).
         columns: name of each real number of an observation.
         parameters: name of each strictly positive output.
+        sorted_rows: whoever runs the network sorts the rows of a dataset first, see toolkit/datasets/order.py.
     """
 
     rows: int
     columns: tuple[str, ...]
     parameters: tuple[str, ...]
+    sorted_rows: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -51,12 +55,13 @@ class Spec:
         return self.rows, len(self.columns)
 
     def describe(self) -> str:
-        """One line for people: `200 rows x (rt, correct) -> v, a, t0`."""
-        return f"{self.rows} rows x ({', '.join(self.columns)}) -> {', '.join(self.parameters)}"
+        """One line for people: `200 sorted rows x (rt, correct) -> v, a, t0`."""
+        return f"{self.rows} {'sorted ' if self.sorted_rows else ''}rows x ({', '.join(self.columns)}) -> {', '.join(self.parameters)}"
 
     def to_json(self) -> dict[str, Any]:
         """The form that manifest.json and the metadata of exported files hold."""
-        return {"input": {"rows": self.rows, "columns": list(self.columns)}, "parameters": list(self.parameters)}
+        taken = {"rows": self.rows, "columns": list(self.columns), "sorted_rows": self.sorted_rows}
+        return {"input": taken, "parameters": list(self.parameters)}
 
 
 def held_back(count: int) -> slice:
@@ -71,10 +76,12 @@ def combinations(formats: Sequence[str], precisions: Sequence[str]) -> list[tupl
     return [pair for pair in pairs if pair not in NOT_MADE]
 
 
-def file_name(format: str, precision: str, *, batch: int | None = None) -> str:
+def file_name(format: str, precision: str, *, arithmetic: str = "float32", batch: int | None = None) -> str:
     """The name an exported file has in its model directory: `model.float32.tflite`, `model.float32.batch1.tflite`.
 
     Args:
+        arithmetic: of the hardware that the file is meant for: with float16 `model.float32.fp16math.tflite`.
         batch: the number of datasets in each call, of a file that takes no other.
     """
-    return f"model.{precision}{f'.batch{batch}' if batch else ''}.{format}"
+    math = "" if arithmetic == "float32" else f".{FP16_MATH}"
+    return f"model.{precision}{math}{f'.batch{batch}' if batch else ''}.{format}"

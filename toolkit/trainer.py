@@ -18,6 +18,7 @@ from toolkit.files import sha256_of
 from toolkit.given import GivenNetwork
 from toolkit.prefetch import prefetched
 from toolkit.progress import Report
+from toolkit.spec import SMALLEST_NORMAL_FLOAT32
 from toolkit.training_data import TrainingData
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ LEARNING_RATE = 1e-3
 FINAL_LEARNING_RATE = 1e-5
 WARMUP_STEPS = 200  # a linear rise: the first gradients of a fresh network are its largest
 LOSS = "mean over parameters of (estimate - true)^2 / variance of the true values"
+LEAST = SMALLEST_NORMAL_FLOAT32  # of an estimate whose logarithm is taken: Keras's softplus is 0 below -104
 PREDICT_BATCH = 512
+NOT_SHOWN = ("seed", "logarithmic")  # of the settings, in the configuration: told otherwise
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,14 @@ class Settings:
     batch_size: int = 128
     seed: int = 0
     patience: int = 6  # epochs without a better validation loss before training stops
-    exchangeable_rows: bool = False
+    exchangeable_rows: bool = False  # the order of rows in a dataset carries nothing: they are sorted
+    shuffled_rows: bool = False  # shuffled in training instead, for devices that cannot sort
+    hidden: int = 0  # units of a Dense layer before the last; 0 for none
+    logarithmic: tuple[str, ...] | None = None  # parameters compared by their logarithms; None has their spread decide
+
+    @property
+    def sorts_rows(self) -> bool:
+        return self.exchangeable_rows and not self.shuffled_rows
 
 
 class Trainer:
@@ -70,7 +80,9 @@ class Trainer:
         )
         self.optimizer = tensorflow.keras.optimizers.Adam(schedule)
         self.optimizer.build(network.trainable_variables)
-        weights = tensorflow.constant(1.0 / data.parameter_deviations**2, tensorflow.float32)
+        self.logarithmic = self._logarithmic()
+        of_logarithms = tensorflow.constant(self.logarithmic)
+        weights = tensorflow.constant(1.0 / self._deviations() ** 2, tensorflow.float32)
         rows, columns = data.spec.shape
         signature = [
             tensorflow.TensorSpec((None, rows, columns), tensorflow.float32),
@@ -81,7 +93,9 @@ class Trainer:
         def step(batch: Any, targets: Any) -> Any:
             with tensorflow.GradientTape() as tape:
                 estimates = tensorflow.cast(network(batch, training=True), tensorflow.float32)
-                loss = tensorflow.reduce_mean(tensorflow.square(estimates - targets) * weights)
+                by_logarithm = tensorflow.math.log(tensorflow.maximum(estimates, LEAST) / targets)
+                errors = tensorflow.where(of_logarithms, by_logarithm, estimates - targets)
+                loss = tensorflow.reduce_mean(tensorflow.square(errors) * weights)
                 for penalty in network.losses:  # of a given network's regularizers
                     loss += tensorflow.cast(penalty, tensorflow.float32)
             gradients = tape.gradient(loss, network.trainable_variables)
@@ -140,14 +154,36 @@ class Trainer:
             f"RMSE {self._each(rmse)}, {record['seconds']:.0f} s"
         )
 
+    def _logarithmic(self) -> NDArray[np.bool_]:
+        """bool (parameters,): whose errors are those of logarithms.
+
+        Unless told otherwise, those whose true values are spread more evenly by their logarithms, as of a scale that may
+        be .001 or .1: of squared differences the small ones would be next to nothing, however wrong. Spread evenly means
+        little skewness, mean cube of the standardized values.
+        """
+        names, true = self.data.spec.parameters, self.data.validation_targets.astype(np.float64)
+        if self.settings.logarithmic is None:
+            return np.asarray(abs(_skewness(np.log(true))) < abs(_skewness(true)))
+        unknown = [name for name in self.settings.logarithmic if name not in names]
+        if unknown:
+            raise InputError(f"no parameter {unknown[0]!r} to compare by its logarithm. There are: {', '.join(names)}.")
+        return np.array([name in self.settings.logarithmic for name in names])
+
+    def _deviations(self) -> NDArray[np.float64]:
+        """float64 (parameters,): of the true values, or of their logarithms, as the loss compares them."""
+        logarithms = np.log(self.data.validation_targets.astype(np.float64))
+        return np.where(self.logarithmic, np.maximum(logarithms.std(axis=0), 1e-6), self.data.parameter_deviations)
+
     def _each(self, values: NDArray[np.float64]) -> str:
         return ", ".join(f"{name} {value:.4g}" for name, value in zip(self.data.spec.parameters, values, strict=True))
 
     def validate(self) -> tuple[NDArray[np.float64], float]:
         """RMSE of each parameter over the validation datasets, and their loss."""
-        errors = self.predict(self.data.validation_datasets) - self.data.validation_targets
-        rmse = np.sqrt(np.mean(np.square(errors, dtype=np.float64), axis=0))
-        return rmse, float(np.mean((rmse / self.data.parameter_deviations) ** 2))
+        estimates, true = self.predict(self.data.validation_datasets), self.data.validation_targets.astype(np.float64)
+        rmse = np.sqrt(np.mean(np.square(estimates - true), axis=0))
+        of_logarithms = np.sqrt(np.mean(np.square(np.log(np.maximum(estimates, LEAST) / true)), axis=0))
+        errors = np.where(self.logarithmic, of_logarithms, rmse)
+        return rmse, float(np.mean((errors / self._deviations()) ** 2))
 
     def predict(self, datasets: NDArray[np.float32]) -> NDArray[np.float32]:
         batches = [datasets[start : start + PREDICT_BATCH] for start in range(0, len(datasets), PREDICT_BATCH)]
@@ -158,17 +194,21 @@ class Trainer:
 
     def configuration(self) -> dict[str, str | int | float | bool]:
         """What training was told, and where it ended, for manifest.json."""
-        settings = {name: value for name, value in asdict(self.settings).items() if name != "seed"}
+        settings = {name: value for name, value in asdict(self.settings).items() if name not in NOT_SHOWN}
         return {
             **settings,
             "epochs_run": self.progress.epoch,
             "best_epoch": self.progress.best_epoch,
-            "loss": LOSS,
+            "loss": self._loss_in_words(),
             "optimizer": "Adam",
             "learning_rate": f"{LEARNING_RATE:g}, falling along a cosine to {FINAL_LEARNING_RATE:g}",
             "validation_datasets": len(self.data.validation_targets),
             **self.data.pieces.configuration(),
         }
+
+    def _loss_in_words(self) -> str:
+        names = [name for name, taken in zip(self.data.spec.parameters, self.logarithmic, strict=True) if taken]
+        return f"{LOSS}; for {', '.join(names)} of their logarithms" if names else LOSS
 
     def _fingerprint(self) -> str:
         """Of everything that must be the same when a run is resumed."""
@@ -182,3 +222,9 @@ class Trainer:
         if restored:
             self.progress, self.best = restored
             self.data.pieces.restore(self.progress.seen)
+
+
+def _skewness(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64 (parameters,), of (n, parameters)."""
+    centred = values - values.mean(axis=0)
+    return np.asarray(np.mean(centred**3, axis=0) / np.maximum(values.std(axis=0), 1e-300) ** 3)

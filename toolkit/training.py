@@ -6,6 +6,7 @@ import csv
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from toolkit.card import write_card
 from toolkit.errors import OutputError
@@ -25,7 +26,9 @@ from toolkit.model import build_network, import_tensorflow
 from toolkit.progress import Report, silent
 from toolkit.recovery import plot_recovery, recovery_of
 from toolkit.trainer import Settings, Trainer
+from toolkit.training_checks import warnings_of_size
 from toolkit.training_data import TrainingData
+from toolkit.training_files import FilePieces
 from toolkit.training_simulator import DATASETS_PER_EPOCH
 from toolkit.training_source import open_source
 
@@ -118,13 +121,20 @@ def _trained(
     report: Report,
     say: Callable[[str], None],
 ) -> Trainer:
+    if settings.sorts_rows and start_from is None:  # a given network has learned on rows as they came
+        data = data.with_sorted_rows()
     tensorflow = import_tensorflow()
     tensorflow.config.experimental.enable_op_determinism()
     keras = tensorflow.keras
     keras.utils.set_random_seed(settings.seed)
     if start_from is None:
         network = build_network(
-            data.spec, data.column_means, data.column_variances, data.parameter_means, data.parameter_deviations
+            data.spec,
+            data.column_means,
+            data.column_variances,
+            data.parameter_means,
+            data.parameter_deviations,
+            hidden=settings.hidden,
         )
     else:
         network = start_network(start_from, data.spec, *next(data.batches(0, FITTED, exchangeable_rows=False)))
@@ -136,7 +146,7 @@ def _trained(
     if resume:
         trainer.restore()
         say(f"resuming after epoch {trainer.progress.epoch}")
-    for warning in data.pieces.warnings():
+    for warning in (*data.warnings, *_warnings_of_size(data, network), *data.pieces.warnings()):
         say(warning)
     while not trainer.finished:
         say(trainer.run_epoch(report))
@@ -144,6 +154,13 @@ def _trained(
             say(warning)
     trainer.use_best_weights()
     return trainer
+
+
+def _warnings_of_size(data: TrainingData, network: Any) -> tuple[str, ...]:
+    """A simulator's datasets are fresh in every epoch: no network learns them by heart."""
+    if not isinstance(data.pieces, FilePieces):
+        return ()
+    return warnings_of_size(data.training_count, network.count_params(), len(data.spec.parameters))
 
 
 def _write_model_directory(output: Path, trainer: Trainer, calibration_count: int) -> Manifest:
@@ -167,6 +184,7 @@ def _write_model_directory(output: Path, trainer: Trainer, calibration_count: in
     manifest = Manifest(
         rows=data.spec.rows,
         columns=data.spec.columns,
+        sorted_rows=data.spec.sorted_rows,
         column_ranges=tuple(
             Range(float(low), float(high)) for low, high in zip(seen.column_minima, seen.column_maxima, strict=True)
         ),

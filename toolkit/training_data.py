@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from toolkit.datasets import encode, write_schema_metadata
-from toolkit.errors import InputError
+from toolkit.datasets import encode, sort_rows, write_schema_metadata
 from toolkit.files import appears_whole
 from toolkit.moments import Moments, Ranges
 from toolkit.spec import Spec
+from toolkit.training_checks import check_spread, warnings_of
 
 Pair = tuple[NDArray[np.float32], NDArray[np.float32]]  # datasets (n, rows, columns), true values (n, parameters)
 
@@ -69,6 +69,7 @@ class TrainingData:
         parameter_means, parameter_deviations: float64 (parameters,).
         ranges: of all datasets; those of a simulator grow while it trains.
         fingerprint: changes when any dataset does.
+        warnings: of what is odd about the datasets, a line each.
     """
 
     spec: Spec
@@ -84,6 +85,7 @@ class TrainingData:
     ranges: Ranges
     seed: int
     fingerprint: str
+    warnings: tuple[str, ...] = ()
 
     @property
     def training_count(self) -> int:
@@ -93,8 +95,9 @@ class TrainingData:
     def batches(self, epoch: int, batch_size: int, exchangeable_rows: bool) -> Iterator[Pair]:
         """All training datasets once, in an order that depends on seed and epoch alone; the last batch may be smaller.
 
-        Pieces come into a pool, from which batches are drawn at random. With `exchangeable_rows` each batch has its
-        observations in a new order (the same for all its datasets, new for the next batch).
+        Pieces come into a pool, from which batches are drawn at random. Where the network wants them so, observations
+        are sorted; with `exchangeable_rows` each batch has them in a new order (the same for all its datasets, new for
+        the next batch).
         """
         rng = np.random.default_rng([self.seed, epoch])
         pool = self.pieces.pool_bytes // (4 * self.spec.rows * len(self.spec.columns))
@@ -102,9 +105,20 @@ class TrainingData:
         for datasets, targets in _mixed(self.pieces.of_epoch(epoch, rng), size, batch_size, rng):
             for start in range(0, len(datasets), batch_size):
                 batch = datasets[start : start + batch_size]
-                if exchangeable_rows:
+                if self.spec.sorted_rows:
+                    batch = sort_rows(batch)
+                elif exchangeable_rows:
                     batch = batch[:, rng.permutation(self.spec.rows)]
                 yield batch, targets[start : start + batch_size]
+
+    def with_sorted_rows(self) -> TrainingData:
+        """The same for a network that takes the rows of a dataset sorted."""
+        return replace(
+            self,
+            spec=replace(self.spec, sorted_rows=True),
+            validation_datasets=sort_rows(self.validation_datasets),
+            calibration_datasets=sort_rows(self.calibration_datasets),
+        )
 
     def write_calibration(self, path: Path, count: int) -> None:
         """The first `count` calibration datasets with their true parameters, as Parquet."""
@@ -122,35 +136,41 @@ def training_data_of(
     source: str,
     seed: int,
     fingerprint: str,
+    warnings: tuple[str, ...] = (),
+    place_of: Callable[[int, float], str] | None = None,
 ) -> TrainingData:
     """Training data whose first look has found `moments`.
 
     Args:
         validation, calibration: pieces of the two sets that are held out.
         source: where the datasets are from, for messages.
+        warnings: what is known already to be odd about them.
+        place_of: where a value of a column is, by the column's index; `source` where it is not given.
     Raises:
-        InputError: a parameter that never varies.
+        InputError: a parameter that never varies, or not in a way that can be learned.
     """
-    spec = moments.spec
-    deviations = np.sqrt(moments.parameter_variances)
-    for name, deviation, mean in zip(spec.parameters, deviations, moments.parameter_means, strict=True):
-        if not deviation > 1e-6 * mean:
-            raise InputError(f"{source}: '{name}' is {mean:g} in every row; there is nothing to learn. Let it vary.")
+    check_spread(moments, source)
+    held_out = [_joined(validation), _joined(calibration)]
     return TrainingData(
-        spec=spec,
+        spec=moments.spec,
         pieces=pieces,
-        validation_datasets=np.concatenate([datasets for datasets, _ in validation]),
-        validation_targets=np.concatenate([targets for _, targets in validation]),
-        calibration_datasets=np.concatenate([datasets for datasets, _ in calibration]),
-        calibration_targets=np.concatenate([targets for _, targets in calibration]),
+        validation_datasets=held_out[0][0],
+        validation_targets=held_out[0][1],
+        calibration_datasets=held_out[1][0],
+        calibration_targets=held_out[1][1],
         column_means=moments.column_means,
         column_variances=np.where(moments.column_variances > 0, moments.column_variances, 1.0),
         parameter_means=moments.parameter_means,
-        parameter_deviations=deviations,
+        parameter_deviations=np.sqrt(moments.parameter_variances),
         ranges=moments.ranges,
         seed=seed,
         fingerprint=fingerprint,
+        warnings=(*warnings, *warnings_of(moments, held_out, source, place_of or (lambda index, value: source))),
     )
+
+
+def _joined(pairs: Sequence[Pair]) -> Pair:
+    return np.concatenate([datasets for datasets, _ in pairs]), np.concatenate([targets for _, targets in pairs])
 
 
 def write_calibration(

@@ -6,12 +6,12 @@ import glob
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 
-from toolkit.datasets import Layout, layout_of_file, open_parquet
+from toolkit.datasets import Layout, layout_for, open_parquet
 from toolkit.datasets.tidy import Tidy, check_tidy
 from toolkit.errors import InputError, did_you_mean
 from toolkit.places import find_uris, is_uri, open_input, plain, size_and_change
@@ -169,9 +169,9 @@ def open_sources(
             row_groups = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
         if group_by:
             check_tidy(schema, tidy, name)
-            layout = tidy.layout
+            layout = replace(tidy.layout, sorted_rows=spec.sorted_rows)
         else:
-            layout = layout_of_file(name, rows=spec.rows, columns=spec.columns, column=column, order=order)
+            layout = layout_for(spec, name, column=column, order=order)
         sources.append(Source(name, *size_and_change(name), _footer_sha256(name), row_groups, schema, layout))
     return tuple(sources)
 

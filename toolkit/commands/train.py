@@ -8,7 +8,7 @@ import click
 
 from toolkit.commands.starting_network import starting_network
 from toolkit.completion import complete_columns
-from toolkit.options import Names, column_option, examples, file, path, quiet_option
+from toolkit.options import Head, Names, column_option, examples, file, path, quiet_option
 
 
 @click.command(
@@ -41,7 +41,24 @@ from toolkit.options import Names, column_option, examples, file, path, quiet_op
 @click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--start-from", type=file, help="Network (.keras) to train on, in place of a fresh one.")
-@click.option("--exchangeable-rows", is_flag=True, help="Shuffle rows within datasets: their order carries nothing.")
+@click.option("--exchangeable-rows", is_flag=True, help="The order of a dataset's rows says nothing: sort them.")
+@click.option(
+    "--shuffle-rows", is_flag=True, help="With --exchangeable-rows, shuffle them in training, never sort them."
+)
+@click.option(
+    "--head",
+    "hidden",
+    type=Head(),
+    default="dense",
+    show_default=True,
+    metavar="dense[:N]",
+    help="dense:64 puts a layer of 64 units before the last.",
+)
+@click.option(
+    "--logarithmic",
+    type=Names(),
+    help="Parameters whose errors count by their logarithms; by default, those spread evenly so.",
+)
 @click.option(
     "--calibration-count",
     type=click.IntRange(min=1),
@@ -67,6 +84,9 @@ def train_command(
     seed: int,
     start_from: Path | None,
     exchangeable_rows: bool,
+    shuffle_rows: bool,
+    hidden: int,
+    logarithmic: tuple[str, ...] | None,
     calibration_count: int,
     resume: bool,
     quiet: bool,
@@ -83,13 +103,25 @@ def train_command(
         raise click.UsageError("--datasets-per-epoch and --workers are of a --simulator.")
     if not datasets and group_by:
         raise click.UsageError("--group-by is of DATASETS.")
+    if shuffle_rows and not exchangeable_rows:
+        raise click.UsageError("--shuffle-rows is of --exchangeable-rows.")
+    if start_from and hidden:
+        raise click.UsageError("--head is of a fresh network; --start-from has its own.")
     from toolkit.progress import rows_progress, say
     from toolkit.tables import print_training
     from toolkit.trainer import Settings
     from toolkit.training import train
     from toolkit.training_simulator import DATASETS_PER_EPOCH
 
-    settings = Settings(epochs=epochs, batch_size=batch_size, seed=seed, exchangeable_rows=exchangeable_rows)
+    settings = Settings(
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        exchangeable_rows=exchangeable_rows,
+        shuffled_rows=shuffle_rows,
+        hidden=hidden,
+        logarithmic=logarithmic,
+    )
     with rows_progress("train", quiet=quiet, unit="steps") as report:
         manifest = train(
             datasets,

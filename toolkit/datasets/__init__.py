@@ -13,11 +13,13 @@ tidy.py      one row an observation: grouped into a file of datasets,
 groups.py    in memory,
 spill.py     in memory of a given size,
 ids.py       by ids of any type
+order.py     the rows of a dataset sorted, for networks that want them so
 parquet.py   the files: opened, and streamed in flat memory
 """
 
 from toolkit.datasets.layout import Layout, find_layout, read_column_names, write_schema_metadata
-from toolkit.datasets.parquet import iter_batches, layout_of_file, open_parquet, read_datasets
+from toolkit.datasets.order import sort_rows
+from toolkit.datasets.parquet import iter_batches, layout_for, layout_of_file, open_parquet, read_datasets
 from toolkit.datasets.values import REASONS, Decoded, decode, encode, gather
 
 __all__ = [
@@ -29,9 +31,11 @@ __all__ = [
     "find_layout",
     "gather",
     "iter_batches",
+    "layout_for",
     "layout_of_file",
     "open_parquet",
     "read_column_names",
     "read_datasets",
+    "sort_rows",
     "write_schema_metadata",
 ]

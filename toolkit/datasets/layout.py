@@ -45,6 +45,7 @@ class Layout:
         kind: one of KINDS.
         fields: the fields of structs, or the columns of the table, that are the columns of a dataset.
         by: of a tidy table, the columns of the id; its datasets are to be grouped before they can be decoded.
+        sorted_rows: the rows of each dataset are to be sorted, see toolkit/datasets/order.py.
     """
 
     column: str
@@ -55,6 +56,7 @@ class Layout:
     kind: str = "lists"
     fields: tuple[str, ...] = ()
     by: tuple[str, ...] = ()
+    sorted_rows: bool = False
 
     @property
     def table_columns(self) -> tuple[str, ...]:

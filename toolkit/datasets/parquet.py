@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,6 +121,12 @@ def layout_of_file(
     return find_layout(schema, where=str(path), rows=rows, columns=columns, column=column, order=order, peek=peek)
 
 
+def layout_for(spec: Spec, path: Path | str, *, column: str | None = None, order: str | None = None) -> Layout:
+    """`layout_of_file` for the datasets that a model takes, as it takes them."""
+    layout = layout_of_file(path, rows=spec.rows, columns=spec.columns, column=column, order=order)
+    return replace(layout, sorted_rows=spec.sorted_rows)
+
+
 def first_values(path: Path | str, column: str) -> Iterator[object]:
     """The first values of a column that are not null, as Python's: at most PEEKED, from as many rows as that takes."""
     left = PEEKED
@@ -138,7 +145,7 @@ def read_datasets(path: Path | str, spec: Spec, *, column: str | None = None, or
     Raises:
         InputError: not readable, no fitting column, or a row that is no dataset of this model.
     """
-    layout = layout_of_file(path, rows=spec.rows, columns=spec.columns, column=column, order=order)
+    layout = layout_for(spec, path, column=column, order=order)
     pieces = [np.empty((0, *spec.shape), np.float32)]
     for batch in iter_batches(path, layout.table_columns, None, BATCH_ROWS):
         decoded = decode(gather(batch, layout), layout)

@@ -14,6 +14,7 @@ from toolkit.datasets.blobs import BARE, read_bare, read_npy
 from toolkit.datasets.layout import Layout
 from toolkit.datasets.lists import Misfits, read_lists
 from toolkit.datasets.numbers import plain
+from toolkit.datasets.order import sort_rows
 from toolkit.datasets.structs import read_struct, read_structs
 from toolkit.datasets.tensors import read_tensors
 from toolkit.datasets.vectors import read_vectors
@@ -61,7 +62,7 @@ def decode(array: pa.Array | pa.ChunkedArray, layout: Layout) -> Decoded:
     """The datasets in a column, converted to float32, and why the other rows are none.
 
     Other numbers are rounded to float32; one beyond its range counts as infinite. A null anywhere in a row
-    makes the row 'null'. A clean array of float32 is not copied.
+    makes the row 'null'. A clean array of float32 is not copied, unless the layout has its rows sorted.
 
     Args:
         array: of one list per column, a struct of them, see `gather`.
@@ -79,7 +80,7 @@ def decode(array: pa.Array | pa.ChunkedArray, layout: Layout) -> Decoded:
         for row in np.flatnonzero(~finite.all(axis=(1, 2))):
             if reasons[row] is None:
                 reasons[row] = "nan" if np.isnan(datasets[row]).any() else "infinite"
-    return Decoded(datasets, reasons)
+    return Decoded(sort_rows(datasets) if layout.sorted_rows else datasets, reasons)
 
 
 def gather(batch: pa.RecordBatch, layout: Layout) -> pa.Array:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from toolkit.batch.ranges import RangeCount, counted, outside
 from toolkit.calibration import Piece, pieces_of
 from toolkit.contained import open_child
-from toolkit.datasets import Layout, layout_of_file, open_parquet
+from toolkit.datasets import Layout, layout_for, open_parquet, sort_rows
 from toolkit.datasets.tidy import DATASET
 from toolkit.errors import InputError, ModelError, did_you_mean
 from toolkit.evaluation.measures import Measures, measure
@@ -161,7 +161,7 @@ def _open_groups(
 
 
 def _open(path: Path, spec: Spec, column: str | None) -> Source:
-    layout = layout_of_file(path, rows=spec.rows, columns=spec.columns, column=column)
+    layout = layout_for(spec, path, column=column)
     with open_parquet(path) as opened:
         names, total = opened.schema_arrow.names, opened.metadata.num_rows
     _check_true_values(path, spec, names, layout.table_columns)
@@ -204,7 +204,8 @@ def _see(manifest: Manifest, sources: Sequence[Source], estimate: Estimate, step
         own = np.asarray(estimate(piece.datasets), np.float64)
         some = piece.datasets[piece.kept]
         orders = rng.permuted(np.tile(np.arange(spec.rows), (len(some), 1)), axis=1)
-        other = np.asarray(estimate(np.take_along_axis(some, orders[:, :, None], axis=1)), np.float64)
+        shuffled = np.take_along_axis(some, orders[:, :, None], axis=1)
+        other = np.asarray(estimate(sort_rows(shuffled) if spec.sorted_rows else shuffled), np.float64)
         true.append(np.stack([piece.true[name] for name in spec.parameters], axis=1))
         estimates.append(own)
         moved.append(other - own[piece.kept])
