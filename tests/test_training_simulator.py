@@ -340,8 +340,10 @@ def test_train_command_takes_a_simulator_alone_or_beside_datasets(
     toolkit_command: Callable[..., Result], small_simulator: str, small_datasets: Path, tmp_path: Path
 ) -> None:
     simulated = ("--simulator", small_simulator, "--datasets-per-epoch", 400, "--workers", 1, "--epochs", 1)
+    validation = tmp_path / "validation.parquet"
+    pq.write_table(pq.read_table(small_datasets).slice(0, 250), validation)
     result = toolkit_command(
-        "train", small_datasets, *simulated, "--output", tmp_path / "model", "--validation", small_datasets
+        "train", small_datasets, *simulated, "--output", tmp_path / "model", "--validation", validation
     )
     assert result.exit_code == 0, result.output
     assert "simulating the datasets to begin with" in result.stderr and "epoch 1 of 1" in result.stderr

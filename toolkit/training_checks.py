@@ -158,7 +158,7 @@ def _of_parameters(moments: Moments, targets: NDArray[np.float32], source: str) 
     return found
 
 
-def warnings_of_size(datasets: int, weights: int, parameters: int, source: str) -> tuple[str, ...]:
+def warnings_of_size(datasets: int, weights: int, parameters: int) -> tuple[str, ...]:
     """Whether a network has more weights than there are true values to fit them to.
 
     Args:
@@ -169,6 +169,6 @@ def warnings_of_size(datasets: int, weights: int, parameters: int, source: str) 
     enough = -(-weights // parameters)
     values = "value" if parameters == 1 else "values"
     return (
-        f"warning: {source}: {datasets:,} datasets to train on, with {parameters} {values} each, for a network of "
+        f"warning: {datasets:,} datasets to train on, with {parameters} {values} each, for a network of "
         f"{weights:,} weights, which can learn them by heart. Simulate {enough:,} or more, best ten times as many.",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from toolkit.errors import InputError, did_you_mean
 from toolkit.moments import Moments
 from toolkit.promise import keeps_promise
 from toolkit.spec import Spec
+from toolkit.training_checks import check_split, warnings_of_copies
+from toolkit.training_copies import Split, any_twice, hashes_of, split, split_apart
 from toolkit.training_data import (
     FEWEST_DATASETS,
     HELD_OUT_SHARE,
@@ -46,7 +48,7 @@ class FilePieces:
     """The datasets of Parquet files that are trained on, the same in every epoch.
 
     Attributes:
-        held_out: bool (datasets in all,): those kept from training.
+        held_out: bool (datasets in all,): those kept from training, copies of them included.
     """
 
     spec: Spec
@@ -104,7 +106,8 @@ def open_training_data(
         paths: Parquet files that agree on rows and columns.
         parameters: names of the columns with the true values.
         validation: a file to validate on; without it a tenth is held out, chosen by `seed`, at most 10,000. Another
-            tenth is held out for calibration in any case.
+            tenth is held out for calibration in any case. Copies of a dataset are never on both sides: nothing that is
+            held out, and nothing in the file to validate on, is trained on.
         fingerprint: of what the files were made of; by default their own.
     Raises:
         InputError: no file, a missing column, too few datasets, or a row that cannot be trained on, named.
@@ -115,30 +118,36 @@ def open_training_data(
         raise InputError(
             f"{', '.join(map(str, paths))}: {total} datasets; training takes {FEWEST_DATASETS} or more. Simulate more."
         )
-    validating, calibrating = _held_out(total, seed, validation is None)
-    moments = Moments(spec)
-    kept: list[Pair] = []
-    calibration: list[Pair] = []
-    row = 0
-    for source in sources:
-        for datasets, targets in _read(source, spec, None):
-            moments.add(datasets, targets)
-            for held_out, into in ((validating, kept), (calibrating, calibration)):
-                chosen = held_out[row : row + len(datasets)]
-                if chosen.any():
-                    into.append((datasets[chosen], targets[chosen]))
-            row += len(datasets)
-    if validation is not None:
-        kept = read_validation(validation, spec, column)
-    pieces = FilePieces(spec, sources, validating | calibrating)
+    given = [] if validation is None else read_validation(validation, spec, column)
+    moments, hashes = Moments(spec), np.empty(total, np.int64)
+
+    def survey(row: int, datasets: NDArray[np.float32], targets: NDArray[np.float32]) -> None:
+        moments.add(datasets, targets)
+        hashes[row : row + len(datasets)] = hashes_of(datasets, targets)
+
+    chosen = split(total, HELD_OUT_SHARE, MOST_HELD_OUT, seed, validation is None)
+    validating, calibrating = _held_out(sources, spec, chosen, survey)
+    warnings: tuple[str, ...] = ()
+    in_file = np.concatenate([np.empty(0, np.int64), *(hashes_of(*pair) for pair in given)])
+    if any_twice(hashes, in_file):
+        chosen = split_apart(hashes, in_file, HELD_OUT_SHARE, MOST_HELD_OUT, seed, validation is None)
+        check_split(chosen, FEWEST_DATASETS, str(paths[0]), validation)
+        warnings = warnings_of_copies(chosen, str(paths[0]), validation)
+        validating, calibrating = _held_out(sources, spec, chosen)
+
+    def place_of(index: int, value: float) -> str:
+        return _place_of(sources, spec, index, value)
+
     return training_data_of(
-        pieces,
+        FilePieces(spec, sources, ~chosen.trained),
         moments,
-        kept,
-        calibration,
+        given or validating,
+        calibrating,
         source=str(paths[0]),
         seed=seed,
         fingerprint=fingerprint or fingerprint_of([Path(path) for path in (*paths, validation) if path], parameters),
+        warnings=warnings,
+        place_of=place_of,
     )
 
 
@@ -151,14 +160,41 @@ def read_validation(path: Path | str, spec: Spec, column: str | None) -> list[Pa
     return kept
 
 
-def _held_out(total: int, seed: int, validate: bool) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """bool (total,) each: the datasets to validate on, if any are, and those to calibrate with."""
-    share = min(MOST_HELD_OUT, int(total * HELD_OUT_SHARE))
-    order = np.random.default_rng([seed, 0]).choice(total, 2 * share, replace=False)
-    validating, calibrating = np.zeros(total, np.bool_), np.zeros(total, np.bool_)
-    validating[order[:share]] = validate
-    calibrating[order[share:]] = True
+def _held_out(
+    sources: Sequence[Source],
+    spec: Spec,
+    chosen: Split,
+    visit: Callable[[int, NDArray[np.float32], NDArray[np.float32]], None] = lambda row, datasets, targets: None,
+) -> tuple[list[Pair], list[Pair]]:
+    """The datasets to validate on and those to calibrate with, from one pass over all of them.
+
+    Args:
+        visit: told of every piece, and of the number of its first dataset among all.
+    """
+    validating: list[Pair] = []
+    calibrating: list[Pair] = []
+    row = 0
+    for source in sources:
+        for datasets, targets in _read(source, spec, None):
+            visit(row, datasets, targets)
+            for mask, into in ((chosen.validating, validating), (chosen.calibrating, calibrating)):
+                held_out = mask[row : row + len(datasets)]
+                if held_out.any():
+                    into.append((datasets[held_out], targets[held_out]))
+            row += len(datasets)
     return validating, calibrating
+
+
+def _place_of(sources: Sequence[Source], spec: Spec, index: int, value: float) -> str:
+    """File and row of the first dataset in whose column `index` the value is."""
+    for source in sources:
+        row = 0
+        for datasets, _ in _read(source, spec, None):
+            there = np.any(datasets[:, :, index] == np.float32(value), axis=1)
+            if there.any():
+                return f"{source.path}, row {row + int(np.argmax(there))}"
+            row += len(datasets)
+    return str(sources[0].path)
 
 
 def _open_sources(
