@@ -83,7 +83,8 @@ function oneEach(file, model, metadata, found, naming, rows, read) {
       const order = known ? 'row' : orderOf(chosen)
       return records.map((record, row) => {
         const { numbers, problem } = dataset(record, layout, order, model)
-        return { name: naming && record[naming] !== null ? String(record[naming]) : `row ${row}`, numbers, problem: problem && `row ${row}: ${problem}` }
+        const named = naming && record[naming] !== null
+        return { name: named ? String(record[naming]) : `row ${row}`, numbers, problem: problem && named ? `row ${row}: ${problem}` : problem }
       })
     },
   }
