@@ -102,14 +102,13 @@ class TrainingData:
         rng = np.random.default_rng([self.seed, epoch])
         pool = self.pieces.pool_bytes // (4 * self.spec.rows * len(self.spec.columns))
         size = batch_size * max(1, pool // batch_size)
-        for datasets, targets in _mixed(self.pieces.of_epoch(epoch, rng), size, batch_size, rng):
-            for start in range(0, len(datasets), batch_size):
-                batch = datasets[start : start + batch_size]
-                if self.spec.sorted_rows:
-                    batch = sort_rows(batch)
-                elif exchangeable_rows:
-                    batch = batch[:, rng.permutation(self.spec.rows)]
-                yield batch, targets[start : start + batch_size]
+        for batch, targets in _mixed(self.pieces.of_epoch(epoch, rng), size, batch_size, rng):
+            if self.spec.sorted_rows:
+                yield sort_rows(batch), targets
+            elif exchangeable_rows:
+                yield batch[:, rng.permutation(self.spec.rows)], targets
+            else:
+                yield batch, targets
 
     def with_sorted_rows(self) -> TrainingData:
         """The same for a network that takes the rows of a dataset sorted."""
@@ -187,23 +186,33 @@ def write_calibration(
 
 
 def _mixed(pieces: Iterator[Pair], size: int, batch_size: int, rng: np.random.Generator) -> Iterator[Pair]:
-    """The pieces' datasets in random order: half of a pool at a time, the rest to be mixed with what follows."""
-    waiting: list[Pair] = []
-    count = 0
-    for piece in pieces:
-        waiting.append(piece)
-        count += len(piece[0])
-        if count >= size:
-            datasets, targets = _shuffled(waiting, rng)
-            half = batch_size * max(1, count // 2 // batch_size)
-            yield datasets[:half], targets[:half]
-            waiting, count = [(datasets[half:], targets[half:])], count - half
-    if count:
-        yield _shuffled(waiting, rng)
+    """The pieces' datasets in random order, in batches: of a full pool half is drawn, the rest mixes with what follows.
+
+    The pool stays where it is, and what comes takes the places of what has gone: each dataset is copied in and out
+    once. (Joining and shuffling arrays instead costs 6.5 us a dataset of 200 x 2, a twentieth of the training step.)
+    """
+    free = np.arange(size)  # places in the pool
+    half = batch_size * max(1, size // 2 // batch_size)
+    pool: Pair | None = None
+    for datasets, targets in pieces:
+        if pool is None:
+            pool = np.empty((size, *datasets.shape[1:]), np.float32), np.empty((size, targets.shape[1]), np.float32)
+        begin = 0
+        while begin < len(datasets):
+            coming = slice(begin, begin + len(free))
+            places = free[: len(datasets) - begin]
+            pool[0][places], pool[1][places] = datasets[coming], targets[coming]
+            begin, free = begin + len(places), free[len(places) :]
+            if not len(free):
+                order = rng.permutation(size)
+                yield from _batches(pool, order[:half], batch_size)
+                free = np.sort(order[:half])
+    if pool is not None:
+        left = np.setdiff1d(np.arange(size), free)
+        yield from _batches(pool, rng.permutation(left), batch_size)
 
 
-def _shuffled(pieces: Sequence[Pair], rng: np.random.Generator) -> Pair:
-    datasets = np.concatenate([datasets for datasets, _ in pieces])
-    targets = np.concatenate([targets for _, targets in pieces])
-    order = rng.permutation(len(targets))
-    return datasets[order], targets[order]
+def _batches(pool: Pair, places: NDArray[np.intp], batch_size: int) -> Iterator[Pair]:
+    for start in range(0, len(places), batch_size):
+        chosen = places[start : start + batch_size]
+        yield pool[0][chosen], pool[1][chosen]
