@@ -20,8 +20,8 @@ class Converted:
     """One exported file.
 
     Attributes:
-        facts: what the converter knows of it, for its metadata: `input_limit`, `batch` where it is fixed, how an int8
-            file was made, an integer-only file's host side.
+        facts: what the converter knows of it, for its metadata: `input_limit`, `batch` where it is fixed,
+            `arithmetic` where it is not float32, how an int8 file was made, an integer-only file's host side.
         problem: why the network has no such file; empty where `path` is there.
     """
 
@@ -40,6 +40,7 @@ def convert(
     datasets: Path | None = None,
     *,
     first_layer: str = "auto",
+    arithmetic: str = "float32",
     batch: int | None = None,
 ) -> list[Converted]:
     """Write `directory/model.<precision>.<format>` for every (format, precision) wanted, `directory/weights.npz` and
@@ -53,6 +54,8 @@ def convert(
             made; random ones of the scale that the network was made for by default. Quantized files are fitted to
             all of them but those that `held_back` names.
         first_layer: of int8 files, int8, float or auto.
+        arithmetic: of the hardware that the files are meant for, float32 or float16; quantized files have no other than
+            float32.
         batch: datasets in each call of the files, which then take no other number; None leaves it open.
     Raises:
         ExportError: the network cannot be exported in any way that was wanted, or the converter failed or crashed.
@@ -69,6 +72,7 @@ def convert(
             "wanted": list(wanted),
             "datasets": str(datasets.absolute()) if datasets else None,
             "first_layer": first_layer,
+            "arithmetic": arithmetic,
             "batch": batch,
             "directory": str(directory.absolute()),
             "answer": str(answer),

@@ -6,11 +6,12 @@ into a TFLite file, and ONNX Runtime's fast layout skips 1-D convolutions (43,70
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from export.head import positive_softplus
+from export.head import positive_softplus, positive_softplus_in_half
 from export.network import (
     Activation,
     Affine,
@@ -31,28 +32,34 @@ from toolkit.spec import INPUT_NAME, OUTPUT_NAME
 SIGMOID_CUTOFF = 80.0  # sigmoid(-80) = 2e-35. XNNPACK's sigmoid (LiteRT 2.3) gives NaN beyond 2^88
 
 
-def build_function(network: Network, limit: float) -> Any:
+def build_function(network: Network, limit: float, cuts: Mapping[int, float] | None = None) -> Any:
     """tf.function of the whole network, weights as constants.
 
     Args:
-        limit: inputs are cut off at +-limit, so that no finite input overflows (`network.input_limit`).
+        limit: inputs are cut off at +-limit, so that no finite input overflows (`limit.input_limit`).
+        cuts: for a file that is computed in float16: what enters a layer, named by its index, is cut off at +-this
+            (`half_limits.limits_in_half`).
     Returns:
         Concrete function: `datasets` float32 (batch, rows, columns) -> {`estimates`: float32 (batch, parameters)}.
     """
     import tensorflow as tf
 
+    softplus = positive_softplus if cuts is None else positive_softplus_in_half
+
     def estimates(datasets: Any) -> dict[str, Any]:
         values = tf.maximum(tf.minimum(datasets, limit), -limit)
         values = tf.reshape(values, (-1, 1, *network.shape))
-        for layer in network.layers:
-            values = apply_layer(layer, values)
-        return {OUTPUT_NAME: tf.identity(positive_softplus(values), name=OUTPUT_NAME)}
+        for index, layer in enumerate(network.layers):
+            if cuts and index in cuts:
+                values = tf.maximum(tf.minimum(values, cuts[index]), -cuts[index])
+            values = apply_layer(layer, values, softplus)
+        return {OUTPUT_NAME: tf.identity(softplus(values), name=OUTPUT_NAME)}
 
     signature = tf.TensorSpec((None, *network.shape), tf.float32, name=INPUT_NAME)
     return tf.function(estimates, input_signature=[signature], autograph=False).get_concrete_function()
 
 
-def apply_layer(layer: Layer, values: Any) -> Any:
+def apply_layer(layer: Layer, values: Any, softplus: Callable[[Any], Any] = positive_softplus) -> Any:
     """One layer on (batch, 1, rows, channels), or on (batch, features) once flat."""
     import tensorflow as tf
 
@@ -80,7 +87,7 @@ def apply_layer(layer: Layer, values: Any) -> Any:
         case Dense():
             return tf.matmul(values, layer.kernel) + layer.bias
         case Activation():
-            return _activate(layer, values)
+            return _activate(layer, values, softplus)
         case Pooling1D():
             pool = tf.nn.max_pool2d if layer.reduce == "max" else tf.nn.avg_pool2d
             return pool(values, (1, layer.size), (1, layer.strides), layer.padding.upper())
@@ -106,7 +113,7 @@ def _pad(values: Any, before: int, behind: int) -> Any:
     return tf.pad(values, ((0, 0), (0, 0), (before, behind), (0, 0))) if before or behind else values
 
 
-def _activate(activation: Activation, values: Any) -> Any:
+def _activate(activation: Activation, values: Any, softplus: Callable[[Any], Any]) -> Any:
     import tensorflow as tf
 
     match activation.name:
@@ -119,7 +126,7 @@ def _activate(activation: Activation, values: Any) -> Any:
         case "sigmoid":
             return _sigmoid(values)
         case "softplus":
-            return positive_softplus(values)
+            return softplus(values)
         case name:
             plain = {"relu": tf.nn.relu, "relu6": tf.nn.relu6, "elu": tf.nn.elu, "tanh": tf.nn.tanh}
             return plain[name](values)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from export.adversarial import ADVERSARIAL_FILE, save_adversarial
 from export.batch import with_batch
 from export.graph import build_function
+from export.half_limits import limits_in_half
 from export.int8 import Int8
 from export.integer import to_integer
 from export.keras_file import read_network
@@ -28,7 +29,7 @@ from export.onnx import to_onnx
 from export.tflite import to_tflite
 from export.weights import WEIGHTS_FILE, save_weights
 from toolkit.errors import ExportError
-from toolkit.spec import INPUT_NAME, OUTPUT_NAME, Spec, file_name, held_back
+from toolkit.spec import INPUT_NAME, OUTPUT_NAME, QUANTIZED, Spec, file_name, held_back
 
 COMPARED_DATASETS = 32
 COMPARED_SEED = 0
@@ -64,14 +65,26 @@ def _convert(request: dict[str, Any]) -> list[dict[str, Any]]:
     fitted_to = np.delete(real, np.arange(len(real))[held], axis=0)  # the others are left to whoever judges the files
     int8: Int8 | None = None  # made once for both formats
     batch: int | None = request["batch"]
+    half = request["arithmetic"] == "float16"
+    if half:
+        half_limit, cuts = limits_in_half(network)
+        half_function = build_function(network, half_limit, cuts)
+        _compare(model, half_function, network, keras_file)
     converted = []
     for format, precision in request["wanted"]:
-        path = directory / file_name(format, precision, batch=batch)
+        path = directory / file_name(format, precision, arithmetic=request["arithmetic"], batch=batch)
         stage.write_text(f"writing {path.name} ({format}, {precision})", encoding="utf-8")
         entry: dict[str, Any] = {"path": str(path), "format": format, "precision": precision}
         try:
             facts: dict[str, Any] = {"input_limit": limit}
-            if precision == "integer":
+            if half and precision in QUANTIZED:
+                raise ExportError(f"{precision} files are not made for float16 arithmetic. Leave --arithmetic out.")
+            if half:
+                facts = {"input_limit": half_limit, "arithmetic": "float16"}
+                content = (
+                    to_tflite(half_function, precision) if format == "tflite" else to_onnx(half_function, precision)
+                )
+            elif precision == "integer":
                 content, facts = to_integer(network, spec.parameters, fitted_to)
             elif precision == "int8":
                 int8 = int8 or Int8(network, fitted_to, request["first_layer"], limit)

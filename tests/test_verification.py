@@ -119,7 +119,7 @@ def test_verify_command_prints_one_line_a_file_or_one_json_object(
     assert result["passed"] is True
     assert set(result["files"][0]) == {
         *("file", "format", "precision", "passed", "proved", "lower_bound", "minimum_probed", "minimum_seen"),
-        *("relative_error", "failures"),
+        *("relative_error", "failures", "arithmetic"),
     }
 
 
@@ -197,10 +197,10 @@ def test_verify_fails_a_runtime_below_the_proved_bound(exported: Path, monkeypat
         assert "is below the proved bound 1e-30: the proof is wrong" in "\n".join(verdict.failures)
 
 
-def proves_too_much(path: Path):
+def proves_too_much(path: Path, arithmetic: str):
     from toolkit.proof import prove
 
-    proof = prove(path)
+    proof = prove(path, arithmetic)
     return replace(proof, lower=tuple(1e-30 for _ in proof.lower))
 
 

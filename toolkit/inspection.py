@@ -205,7 +205,7 @@ def examine(path: Path) -> InspectedFile:
     )
     try:
         if path.suffix != ".keras":
-            return replace(file, proof=prove(path))
+            return replace(file, proof=prove(path, "float16" if facts.get("arithmetic") == "float16" else "float32"))
         check_config(path, read_keras_zip(path).config)
     except ModelError as error:
         return replace(file, problems=(_reason(path, error),))

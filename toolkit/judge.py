@@ -16,11 +16,13 @@ from toolkit.manifest import RelativeError
 from toolkit.probes import WITHIN_RANGES, Probes, extreme_inputs, stored_adversarial
 from toolkit.proof import prove
 from toolkit.reference import load_logits
-from toolkit.runtime import kernels_to_judge
-from toolkit.spec import QUANTIZED, SMALLEST_NORMAL_FLOAT32, Spec, held_back
+from toolkit.runtime import FLOAT16, kernels_to_judge
+from toolkit.spec import FP16_MATH, QUANTIZED, SMALLEST_NORMAL_FLOAT32, Spec, held_back
 from toolkit.trials import Trial, run_in_child, try_file
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from toolkit.proof.verdict import Proof
     from toolkit.spec import FloatArray, Predict
 
@@ -33,7 +35,9 @@ GATES: Gates = {
     "float16": {"max": 2e-2},
     "int8": {"median": 1e-2, "p99": 5e-2},
     "integer": {"median": 1e-2, "p99": 5e-2},
+    FP16_MATH: {"median": 1e-2, "p99": 5e-2},  # float files that are computed in float16, whatever their weights
 }
+EMULATED_DATASETS = 500  # compared in float16 arithmetic, which is emulated: 7 ms each
 STATISTICS = ("median", "p99", "max")
 
 DATASETS = "datasets"  # the kind of those whose estimates are compared
@@ -48,6 +52,7 @@ class Verdict:
         relative_error: the largest of each statistic over the kernel sets.
         proof: None where the file could not be read.
         trials: one for each kernel set, or way of a target, that could be run to the end.
+        arithmetic: that the bound is proved for: float32, float16, or int8 where the file gives codes.
     """
 
     file: str
@@ -61,6 +66,12 @@ class Verdict:
     failures: tuple[str, ...]
     proof: Proof | None = None
     trials: tuple[Trial, ...] = ()
+    arithmetic: str = "float32"
+
+    @property
+    def gate(self) -> str:
+        """What its errors are held to: a key of GATES."""
+        return FP16_MATH if self.arithmetic == "float16" else self.precision
 
     @property
     def passed(self) -> bool:
@@ -72,6 +83,7 @@ class Verdict:
             "file": self.file,
             "format": self.format,
             "precision": self.precision,
+            "arithmetic": self.arithmetic,
             "passed": self.passed,
             "proved": self.proved,
             "lower_bound": jsonable(self.lower_bound),
@@ -115,13 +127,16 @@ class Judge:
         within = next(probes for probes in self.probes if probes.kind == WITHIN_RANGES)
         self.logits_within_ranges = _ranges(spec, true_logits(within.datasets))
 
-    def __call__(self, path: Path, precision: str, ways: Mapping[str, Predict] | None = None) -> Verdict:
+    def __call__(
+        self, path: Path, precision: str, ways: Mapping[str, Predict] | None = None, *, arithmetic: str = "float32"
+    ) -> Verdict:
         """The verdict on one file. One that cannot be read, or that crashes a runtime, has failed; nothing is raised.
 
         The file is proved in a child process of its own, which it shares with no file before it.
 
         Args:
             ways: what runs it, by name; the kernel sets of this machine's runtime by default, in the same child.
+            arithmetic: float16 for a file that hardware may compute so: proved, run, and held to what that allows.
         """
         failures: list[str] = []
         proof: Proof | None = None
@@ -129,7 +144,7 @@ class Judge:
         names = self.spec.parameters
         try:
             with open_child() as child:
-                proof = child.call(prove, path, where=path.name)
+                proof = child.call(prove, path, arithmetic, where=path.name)
                 if len(proof.lower) != len(names):
                     raise ModelError(f"gives {len(proof.lower)} estimates for {len(names)} parameters.")
                 failures += [f"not proved: {failure}" for failure in proof.failures]
@@ -137,9 +152,11 @@ class Judge:
                 datasets, truth = self.datasets, self.truth
                 if precision in QUANTIZED:
                     datasets, truth = self.unseen, self.unseen_truth
-                here = {each: run_in_child(child, path, each) for each in kernels_to_judge(path, precision)}
+                kernels = kernels_to_judge(path, precision, arithmetic)
+                here = {each: run_in_child(child, path, each) for each in kernels}
                 for way, run in (ways or here).items():
-                    trials.append(try_file(path.name, way, run, names, self.probes, datasets, truth, required))
+                    compared, true = (datasets, truth) if way != FLOAT16 else self._fewer()
+                    trials.append(try_file(path.name, way, run, names, self.probes, compared, true, required))
         except ToolkitError as error:
             failures.append(str(error))
         lower = dict(zip(names, proof.lower, strict=False)) if proof else {}
@@ -148,7 +165,7 @@ class Judge:
         errors = _worst(names, trials)
         failures += _said_once(trials, "" if ways else " kernels")
         failures += _below_the_bound(lower, probed, seen)
-        failures += self._over_gates(errors, precision)
+        failures += self._over_gates(errors, FP16_MATH if arithmetic == "float16" else precision)
         return Verdict(
             file=path.name,
             format=path.suffix[1:],
@@ -161,18 +178,23 @@ class Judge:
             failures=tuple(failures),
             proof=proof,
             trials=tuple(trials),
+            arithmetic=proof.arithmetic if proof else arithmetic,
         )
 
     def _smallest(self, trials: Sequence[Trial], kinds: Sequence[str]) -> dict[str, float]:
         minima = [trial.minimum[kind] for trial in trials for kind in kinds if kind in trial.minimum]
         return dict(zip(self.spec.parameters, np.min(minima, axis=0).tolist(), strict=True)) if minima else {}
 
-    def _over_gates(self, errors: Mapping[str, RelativeError], precision: str) -> list[str]:
+    def _fewer(self) -> tuple[Probes, NDArray[np.float64]]:
+        """Some of the datasets from all over them, and their truth."""
+        some = slice(None, None, -(-len(self.truth) // EMULATED_DATASETS))
+        return Probes(DATASETS, self.datasets.datasets[some], self.datasets.names[some]), self.truth[some]
+
+    def _over_gates(self, errors: Mapping[str, RelativeError], key: str) -> list[str]:
         return [
-            f"{statistic} relative error of {name} is {getattr(error, statistic):.2g}, "
-            f"the gate for {precision} is {gate:g}."
+            f"{statistic} relative error of {name} is {getattr(error, statistic):.2g}, the gate for {key} is {gate:g}."
             for name, error in errors.items()
-            for statistic, gate in self.gates[precision].items()
+            for statistic, gate in self.gates[key].items()
             if not getattr(error, statistic) <= gate
         ]
 

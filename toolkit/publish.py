@@ -12,6 +12,7 @@ import numpy as np
 from toolkit.card import write_card
 from toolkit.errors import ExportError
 from toolkit.files import sha256_of, sync
+from toolkit.half_units import check_units
 from toolkit.integer import host_of
 from toolkit.judge import Judge, Verdict
 from toolkit.manifest import (
@@ -56,6 +57,7 @@ def publish(
     precisions: Sequence[str],
     convert: Convert,
     *,
+    arithmetic: str = "float32",
     calibration: Path | None = None,
     optional: Collection[str] = (),
     say: Callable[[ModelFile], None] = lambda file: None,
@@ -68,6 +70,7 @@ def publish(
     Args:
         directory: the model directory.
         formats, precisions: every combination that there is is exported.
+        arithmetic: what `convert` makes files for. With float16 the model's numbers must be of a size that it holds.
         convert: the exporter. It is handed in because a judge does not import the one it judges.
         calibration: datasets to judge parity on, and to make adversarial ones from; the model directory's own by
             default.
@@ -76,12 +79,15 @@ def publish(
         say_lacking: told of each optional file why there is none.
     Raises:
         ModelError: the directory holds no trained network.
-        ExportError: the conversion failed, or a file was refused; the message names each with the reason.
+        ExportError: the conversion failed, a unit is not for float16, or a file was refused; the message names each
+            with the reason.
     """
     manifest = read_manifest(directory)
     keras_file = directory / KERAS_FILE
     if not keras_file.is_file():
         raise ExportError(f"{keras_file}: not there. Train the network again with `toolkit train`.")
+    if arithmetic == "float16":
+        check_units(manifest)
     datasets = datasets_to_compare_on(manifest.spec, [calibration or directory / CALIBRATION_FILE])
     wanted = combinations(formats, precisions)
     if not wanted:
@@ -101,7 +107,7 @@ def publish(
             if file.problem:
                 refused.append(file.problem)
                 continue
-            verdict = judge(file.path, file.precision)
+            verdict = judge(file.path, file.precision, arithmetic=str(file.facts.get("arithmetic", "float32")))
             if not verdict.passed:
                 refused.append(f"{file.path.name}: refused. {' '.join(verdict.failures)}")
                 continue
@@ -139,6 +145,7 @@ def _publish_one(directory: Path, manifest: Manifest, file: Converted, verdict: 
         relative_error=verdict.relative_error,
         integer=host.to_json() if host else None,
         batch=_batch_of(file),
+        arithmetic=verdict.arithmetic,
         int8={key: file.facts.get(key) for key in INT8_FACTS} if file.precision == "int8" else None,
     )
     manifest = manifest.with_file(entry)

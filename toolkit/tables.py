@@ -44,10 +44,17 @@ def print_training(directory: Path, manifest: Manifest) -> None:
 def print_files(files: Iterable[ModelFile]) -> None:
     """Published files with their evidence."""
     rows = [
-        [file.file, f"{file.bytes / 1000:.0f}", _each(file.lower_bound), _largest(file.relative_error)]
+        [
+            file.file,
+            f"{file.bytes / 1000:.0f}",
+            _each(file.lower_bound),
+            file.arithmetic,
+            _largest(file.relative_error),
+        ]
         for file in files
     ]
-    print_table(new_console(), ("file", "kB", "proved at least", "largest relative error"), rows)
+    headings = ("file", "kB", "proved at least", "in arithmetic", "largest relative error")
+    print_table(new_console(), headings, rows)
 
 
 def print_verdicts(verification: Verification) -> None:
@@ -59,13 +66,14 @@ def print_verdicts(verification: Verification) -> None:
             verdict.file,
             "passed" if verdict.passed else "FAILED",
             _each(verdict.lower_bound) if verdict.proved else "not proved",
+            verdict.arithmetic,
             _each(verdict.minimum_probed) or "not run",
             _each(verdict.minimum_seen) or "not run",
             _largest(verdict.relative_error) or "not run",
         ]
         for verdict in verdicts
     ]
-    headings = ("file", "verdict", "proved at least", "probed", "seen", "largest relative error")
+    headings = ("file", "verdict", "proved at least", "in arithmetic", "probed", "seen", "largest relative error")
     print_table(console, headings, rows, [None if verdict.passed else "red" for verdict in verdicts])
     for verdict in verdicts:
         for failure in verdict.failures:
@@ -101,7 +109,7 @@ def print_inspection(inspection: Inspection) -> None:
         )
         console.print(_listed(manifest.versions), highlight=False, markup=False)
         console.print(ranges)
-        table = _table("file", "kB", "weights", "operations", "proved at least", "sha256")
+        table = _table("file", "kB", "weights", "operations", "proved at least", "in arithmetic", "sha256")
         for file in inspection.files:
             contents = file.contents
             table.add_row(
@@ -110,6 +118,7 @@ def print_inspection(inspection: Inspection) -> None:
                 _listed(contents.weights) if contents else "",
                 str(sum(contents.operations.values())) if contents else "",
                 _proved(file),
+                file.proof.arithmetic if file.proof else "-",
                 {True: "as in the manifest", False: "differs", None: "-"}[file.unchanged],
                 style="red" if file.problems else None,
             )
@@ -145,6 +154,7 @@ def _file_rows(file: InspectedFile) -> Iterator[tuple[str, str]]:
     if file.precision == "int8" and "first_layer" in file.metadata:
         yield "quantized", int8_in_words(file.metadata)
     if file.proof:
+        yield "arithmetic", file.proof.arithmetic
         yield "proved at least", _proved(file)
         yield "proved at most", _each(file.upper_bound)
         for assumption in file.proof.assumptions:

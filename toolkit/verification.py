@@ -106,7 +106,7 @@ def verify(
         try:
             path = check_unchanged(model, entry)
             ways = {each: on.load(path, entry, each) for each in on.variants(entry)} if on else None
-            verdicts.append(judge(path, entry.precision, ways))
+            verdicts.append(judge(path, entry.precision, ways, arithmetic=entry.arithmetic))
         except ModelError as error:
             verdicts.append(
                 Verdict(entry.file, entry.format, entry.precision, False, {}, {}, {}, {}, failures=(str(error),))

@@ -10,7 +10,7 @@ import click
 from toolkit.errors import printable
 from toolkit.manifest import int8_in_words
 from toolkit.options import examples, file, model_option, quiet_option
-from toolkit.spec import FORMATS, LARGEST_BATCH, PRECISIONS, QUANTIZED
+from toolkit.spec import ARITHMETICS, FORMATS, LARGEST_BATCH, PRECISIONS, QUANTIZED
 
 if TYPE_CHECKING:
     from toolkit.manifest import ModelFile
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         "toolkit export --format all --precision all",
         "toolkit export --model samples/model --format tflite --precision float16",
         "toolkit export --format tflite --batch 1",
+        "toolkit export --format tflite --arithmetic float16",
     ),
 )
 @model_option
@@ -46,6 +47,13 @@ if TYPE_CHECKING:
     help="Of int8 files; float keeps inputs that int8 would round too coarsely.",
 )
 @click.option(
+    "--arithmetic",
+    type=click.Choice(ARITHMETICS),
+    default="float32",
+    show_default=True,
+    help="Of the hardware: many phone GPUs and NPUs compute float32 files in float16, which needs a head of its own.",
+)
+@click.option(
     "--batch",
     type=click.IntRange(min=1, max=LARGEST_BATCH),
     help="Datasets in each call, fixed, as LiteRT.js and microcontrollers want it; open by default.",
@@ -57,6 +65,7 @@ def export_command(
     precisions: tuple[str, ...],
     calibration: Path | None,
     first_layer: str,
+    arithmetic: str,
     batch: int | None,
     quiet: bool,
 ) -> None:
@@ -65,6 +74,9 @@ def export_command(
         raise click.UsageError(
             "integer files are TFLite only, for microcontrollers: --format tflite --precision integer"
         )
+    in_half = arithmetic == "float16"
+    if in_half and any(each in QUANTIZED for each in precisions):
+        raise click.UsageError("int8 and integer files are not computed in float16: --precision float32 or float16")
     from functools import partial
 
     from export import convert
@@ -74,8 +86,11 @@ def export_command(
     files = publish(
         model,
         FORMATS if "all" in formats else formats,
-        PRECISIONS if "all" in precisions else precisions,
-        partial(convert, first_layer=first_layer, batch=batch),
+        tuple(each for each in PRECISIONS if not (in_half and each in QUANTIZED))
+        if "all" in precisions
+        else precisions,
+        partial(convert, first_layer=first_layer, arithmetic=arithmetic, batch=batch),
+        arithmetic=arithmetic,
         calibration=calibration,
         optional=QUANTIZED if "all" in precisions else (),
         say=(lambda entry: None) if quiet else (lambda entry: click.echo(_published(model, entry), err=True)),

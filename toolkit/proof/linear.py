@@ -18,6 +18,8 @@ from toolkit.proof.intervals import Arithmetic, Bounds
 
 Padding = Sequence[tuple[int, int]]
 
+LANES = 80.0  # twice the roundings of products and of adding up partial sums, in as many as 2^32 chains
+
 
 @dataclass(frozen=True)
 class Dot:
@@ -39,9 +41,11 @@ class Dot:
         """What a kernel may give that adds the same products in any order, fused or not.
 
         Source: Higham, Accuracy and Stability of Numerical Algorithms, section 3.1, with twice the unit roundoff; each
-        product and each partial sum may also be flushed to 0.
+        product and each partial sum may also be flushed to 0. Where that grows beyond the sum's own size (float16, a
+        thousand terms): rounding to nearest moves a + b by no more than the smaller of the two, since the larger is a
+        number of the format itself, so that a chain of additions adds each term at most twice.
         """
-        growth = float(np.expm1((self.terms + 2) * np.log1p(arithmetic.step)))
+        growth = min(float(np.expm1((self.terms + 2) * np.log1p(arithmetic.step))), 1 + LANES * arithmetic.step)
         error = growth * self.size / self.divisor + 2 * (self.terms + 1) * arithmetic.smallest_normal
         wide = intervals.rounded(Bounds(self.exact.low - error, self.exact.high + error), arithmetic, arithmetic.step)
         return intervals.forget(wide, ~(self.size + error <= arithmetic.largest))
@@ -74,16 +78,14 @@ def convolution(data: Bounds, kernel: Bounds, bias: Bounds | None, attributes: M
     groups = max(1, data.low.shape[-1] // channels)
     if data.low.ndim != len(window) + 2 or data.low.shape[-1] != channels * groups or filters % groups:
         raise Unsupported(f"its kernel {kernel.low.shape} does not fit its input {data.low.shape}")
-    patches = Bounds(
-        *(_patches(side, window, attributes, 0.0) for side in data)
-    )  # (batch, *positions, channels, *window)
-    positions = patches.low.shape[: 1 + len(window)]
+    cut = Bounds(*(patches(side, window, attributes, 0.0) for side in data))  # (batch, *positions, channels, *window)
+    positions = cut.low.shape[: 1 + len(window)]
     channel_axis = 1 + len(window)
     dots = []
     for group in range(groups):
         taken = slice(group * channels, (group + 1) * channels)
         given = slice(group * filters // groups, (group + 1) * filters // groups)
-        part = Bounds(*(np.moveaxis(side, channel_axis, 0)[taken] for side in patches))
+        part = Bounds(*(np.moveaxis(side, channel_axis, 0)[taken] for side in cut))
         part = Bounds(*(np.moveaxis(side, 0, channel_axis).reshape(*positions, -1) for side in part))
         weights = Bounds(*(np.moveaxis(side[..., given], -2, 0).reshape(-1, filters // groups) for side in kernel))
         dots.append(dot(part, weights, None if bias is None else Bounds(bias.low[..., given], bias.high[..., given])))
@@ -95,7 +97,7 @@ def max_pool(data: Bounds, attributes: Mapping[str, Any]) -> Bounds:
     """Largest value of each window of (batch, *spatial, channels); padding never wins. Exact: it only chooses."""
     window = attributes["window"]
     axes = tuple(range(-len(window), 0))
-    pooled = Bounds(*(_patches(side, window, attributes, -np.inf).max(axis=axes) for side in data))
+    pooled = Bounds(*(patches(side, window, attributes, -np.inf).max(axis=axes) for side in data))
     if np.any(np.isneginf(pooled.low) & np.isneginf(pooled.high)):
         raise Unsupported("a window holds padding only")
     return pooled
@@ -105,13 +107,13 @@ def average_pool(data: Bounds, attributes: Mapping[str, Any]) -> Dot:
     """Mean of each window; padding counts only where the attribute `count_padding` says so."""
     window = attributes["window"]
     axes = tuple(range(-len(window), 0))
-    inside = _patches(np.ones_like(data.low), window, attributes, float(bool(attributes.get("count_padding")))).sum(
+    inside = patches(np.ones_like(data.low), window, attributes, float(bool(attributes.get("count_padding")))).sum(
         axis=axes
     )
     if not np.all(inside > 0):
         raise Unsupported("a window holds padding only")
-    sums = Bounds(*(_patches(side, window, attributes, 0.0).sum(axis=axes) for side in data))
-    size = _patches(intervals.magnitude(data), window, attributes, 0.0).sum(axis=axes)
+    sums = Bounds(*(patches(side, window, attributes, 0.0).sum(axis=axes) for side in data))
+    size = patches(intervals.magnitude(data), window, attributes, 0.0).sum(axis=axes)
     return Dot(Bounds(sums.low / inside, sums.high / inside), size, int(np.prod(window)) + 1, inside)
 
 
@@ -155,7 +157,7 @@ def _steps(attributes: Mapping[str, Any], count: int) -> tuple[Sequence[int], Se
     return attributes.get("strides") or [1] * count, attributes.get("dilations") or [1] * count
 
 
-def _patches(side: Reals, window: Sequence[int], attributes: Mapping[str, Any], fill: float) -> Reals:
+def patches(side: Reals, window: Sequence[int], attributes: Mapping[str, Any], fill: float) -> Reals:
     """(batch, *spatial, channels) -> (batch, *positions, channels, *window)."""
     spatial = side.shape[1:-1]
     padding = padding_of(attributes, spatial, window)

@@ -12,10 +12,10 @@ from toolkit.errors import ModelError
 from toolkit.integer import Host
 from toolkit.proof import intervals
 from toolkit.proof.dots import DOTS
-from toolkit.proof.elementwise import RULES
+from toolkit.proof.elementwise import CANCELLATION, RULES, TRANSCENDENTAL
 from toolkit.proof.graph import FLOATS, INTEGER_RANGE, LARGEST_TENSOR, Graph
 from toolkit.proof.host import HOST_ASSUMPTIONS, host_bounds, host_reasons
-from toolkit.proof.intervals import ARITHMETICS, FLOAT32, Bounds
+from toolkit.proof.intervals import ARITHMETICS, FLOAT16, FLOAT32, Bounds
 from toolkit.proof.propagate import Bounded, propagate
 from toolkit.proof.reasons import reasons
 from toolkit.proof.values import reals
@@ -157,16 +157,25 @@ def _input_limit(bounded: Bounded) -> float | None:
 
 def _assumptions(bounded: Bounded) -> tuple[str, ...]:
     used = bounded.findings.kinds
+    arithmetic = FLOAT16 if bounded.graph.tensors[bounded.graph.input].dtype == "float16" else FLOAT32
     sentences = [
         "The input holds finite numbers only: NaN and infinity are rejected before a model sees them.",
         "Operations run as the file writes them: each tensor is computed once, and only dot products are reordered.",
-        "A sum or product is within 2^-23 of the true value, relative; results below 2^-126 may become 0.",
+        f"A sum or product is within 2^{math.log2(arithmetic.step):.0f} of the true value, relative; results below "
+        f"2^{math.log2(arithmetic.smallest_normal):.0f} may become 0.",
     ]
+    if arithmetic is FLOAT16:
+        sentences += [
+            "Inputs beyond 65504 become infinite; a minimum or maximum of infinity and a number is right.",
+            "Sums of many products are rounded to nearest or towards zero.",
+        ]
     transcendental = sorted(kind for kind in used if kind in RULES and RULES[kind].relative)
     if transcendental:
-        sentences.append(f"{', '.join(transcendental)}: within 2^-15 of the true value, relative.")
+        error = max(TRANSCENDENTAL, 2 * arithmetic.step)
+        sentences.append(f"{', '.join(transcendental)}: within 2^{math.log2(error):.0f} of the true value, relative.")
     if any(kind in RULES and RULES[kind].absolute for kind in used):
-        sentences.append("Logarithms and squashing functions: within 2^-16 beside that.")
+        beside = max(CANCELLATION, 4 * arithmetic.step)
+        sentences.append(f"Logarithms and squashing functions: within 2^{math.log2(beside):.0f} beside that.")
     if any(value.dtype in ("int8", "uint8", "int16") and value.batched for value in bounded.values.values()):
         sentences.append("The result of an integer kernel is within one step of the true value and in its code range.")
     return tuple(sentences)

@@ -116,9 +116,9 @@ def _errors(verification: Verification, verdict: Verdict) -> Markup:
     run = [each for each in verification.verdicts if each.trials]
     axis = errors_axis(
         [errors for each in run for errors in _worst_errors(verification, each)],
-        [verification.gates[each.precision] for each in run],
+        [verification.gates[each.gate] for each in run],
     )
-    errors, gates = _worst_errors(verification, verdict), verification.gates[verdict.precision]
+    errors, gates = _worst_errors(verification, verdict), verification.gates[verdict.gate]
     rows = [
         [each.parameter, *(number(getattr(each.summary, statistic)) for statistic in STATISTICS)] for each in errors
     ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.errors import MissingExtra, ModelError
 from toolkit.runtime.batches import BATCH, unusable
+from toolkit.runtime.float16 import EMULATED_BATCH, load_float16
 from toolkit.runtime.keras import load_keras
 from toolkit.runtime.litert import load_litert
 from toolkit.runtime.onnxruntime import load_onnxruntime
@@ -23,13 +24,18 @@ KERNELS = {".tflite": ("xnnpack", "builtin"), ".onnx": ("optimized", "unoptimize
 # LiteRT's plain C++ kernels: on integers they give, bit for bit, what TensorFlow Lite Micro gives. Slow.
 REFERENCE = "reference"
 
+# float16 arithmetic, emulated in NumPy: as hardware in half precision computes the file. Slower still.
+FLOAT16 = "float16"
+
 # What each runtime reads. The first to read an ending is the one that runs it unless another is asked for.
 RUNTIMES = {"litert": (".tflite",), "onnxruntime": (".onnx",), "openvino": (".tflite", ".onnx"), "keras": (".keras",)}
 
 
-def kernels_to_judge(path: Path, precision: str) -> tuple[str, ...]:
-    """The ways in which a file is run before it is trusted: an integer-only one as microcontrollers run it, too."""
-    return (*KERNELS[path.suffix], REFERENCE) if precision == "integer" else KERNELS[path.suffix]
+def kernels_to_judge(path: Path, precision: str, arithmetic: str = "float32") -> tuple[str, ...]:
+    """The ways in which a file is run before it is trusted: an integer-only one also as microcontrollers do, one for
+    float16 arithmetic also in that."""
+    further = (REFERENCE,) if precision == "integer" else (FLOAT16,) if arithmetic == "float16" else ()
+    return (*KERNELS[path.suffix], *further)
 
 
 def runtime_for(path: Path | str, runtime: str | None = None) -> str:
@@ -68,7 +74,7 @@ def load(
         path: an exported .tflite or .onnx file, or a .keras file.
         threads: what the engine may use inside one call.
         kernels: one of KERNELS for the file's ending, or 'default' for its first; OpenVINO has but one kind, LiteRT
-            'reference' beside those.
+            'reference' beside those. 'float16' is no engine: the operations of a float file, each rounded to float16.
         runtime: one of RUNTIMES that reads such files; None takes the one of the file's ending.
         batch: datasets a call of the engine, where the file leaves that open.
     Raises:
@@ -81,6 +87,8 @@ def load(
     chosen_runtime = runtime_for(path, runtime)
     if not path.is_file():
         raise ModelError(f"{path}: no such file. `toolkit export --format all` writes the exported files.")
+    if kernels == FLOAT16:
+        return load_float16(path, EMULATED_BATCH)
     known = KERNELS[path.suffix] if chosen_runtime != "openvino" else ("default",)
     if chosen_runtime == "litert":
         known = (*known, REFERENCE)
