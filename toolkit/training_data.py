@@ -208,8 +208,9 @@ def _mixed(pieces: Iterator[Pair], size: int, batch_size: int, rng: np.random.Ge
                 yield from _batches(pool, order[:half], batch_size)
                 free = np.sort(order[:half])
     if pool is not None:
-        left = np.setdiff1d(np.arange(size), free)
-        yield from _batches(pool, rng.permutation(left), batch_size)
+        taken = np.ones(size, np.bool_)  # np.setdiff1d takes 4 s for the 2.8 million places of datasets of 6 x 2
+        taken[free] = False
+        yield from _batches(pool, rng.permutation(np.flatnonzero(taken)), batch_size)
 
 
 def _batches(pool: Pair, places: NDArray[np.intp], batch_size: int) -> Iterator[Pair]:
