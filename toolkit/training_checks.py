@@ -170,5 +170,5 @@ def warnings_of_size(datasets: int, weights: int, parameters: int) -> tuple[str,
     values = "value" if parameters == 1 else "values"
     return (
         f"warning: {datasets:,} datasets to train on, with {parameters} {values} each, for a network of "
-        f"{weights:,} weights, which can learn them by heart. Simulate {enough:,} or more, best ten times as many.",
+        f"{weights:,} weights, which can learn them by heart. Simulate {enough:,} or more.",
     )
