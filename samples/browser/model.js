@@ -21,8 +21,8 @@ export async function loadModel() {
   const { parameters } = manifest
   const shape = [rows, columns.length]
 
-  /** Float32Array of parameters, for each Float32Array of rows x columns; tells `progress` how many are done. */
-  async function estimate(datasets, progress) {
+  /** Float32Array of parameters, for each Float32Array of rows x columns; `goOn` is told how many are done, and may say no. */
+  async function estimate(datasets, goOn) {
     const estimates = []
     let paused = performance.now()
     for (let begin = 0; begin < datasets.length; begin += BATCH) {
@@ -39,7 +39,7 @@ export async function loadModel() {
         estimates.push(one)
       })
       if (performance.now() - paused > PAUSE_MILLISECONDS) {
-        progress(estimates.length)
+        if (!goOn(estimates.length)) return estimates
         await new Promise((go) => setTimeout(go))
         paused = performance.now()
       }

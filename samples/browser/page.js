@@ -74,7 +74,9 @@ function describe() {
   )
 }
 
-const example = (name) => [name, ...model.columns.map((column) => Number.isInteger(column.maximum) ? column.maximum : shown((column.minimum + column.maximum) / 4))].join(',')
+// A line of a made-up file: whole numbers where the training had such.
+const example = (name) => [name, ...model.columns.map(({ minimum, maximum }) =>
+  !Number.isFinite(maximum - minimum) ? '0.5' : Number.isInteger(maximum) ? maximum : shown((minimum + maximum) / 4))].join(',')
 
 async function take(file) {
   const mine = ++turn
@@ -112,9 +114,10 @@ async function show(mine) {
   const began = performance.now()
   at('status').textContent = `Estimating ${count(good.length, 'dataset')} …`
   const estimates = await model.estimate(good.map((item) => item.numbers), (done) => {
-    if (mine !== turn) return
+    if (mine !== turn) return false
     at('progress').hidden = false
     at('progress').value = done / good.length
+    return true
   })
   if (mine !== turn) return
   at('progress').hidden = true

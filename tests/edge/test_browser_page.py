@@ -370,7 +370,7 @@ def test_nothing_overflows_and_all_text_can_be_read(width: int, scheme: str, ope
     lines[-1] = "a-rather-long-name-of-a-subject-5,99.5,1"
     (tmp_path / "trials.csv").write_text("\n".join(lines))
     choose(page, tmp_path / "trials.csv")
-    page.evaluate("document.querySelector('#formats').open = true; document.querySelectorAll('button.name')[1].click()")
+    page.evaluate("document.querySelectorAll('button.name')[1].click()")
     check_layout(page, width, tmp_path)
     (tmp_path / "bad.csv").write_text("rt,a-column-with-a-name-that-is-far-too-long-for-a-telephone-in-the-hand\n1,1\n")
     choose(page, tmp_path / "bad.csv")
@@ -454,7 +454,7 @@ def test_everything_can_be_done_with_the_keyboard(opened: Open, tmp_path: Path) 
     assert page.evaluate("document.querySelectorAll('circle.chosen').length") == 3
     walk(page, "What a file should look like")
     page.press("Enter")
-    assert page.evaluate("document.querySelector('#formats').open")
+    assert not page.evaluate("document.querySelector('#formats').open")
 
 
 def focused(page: Page) -> str:
@@ -490,6 +490,18 @@ def test_many_datasets_are_shown_a_hundred_at_a_time_and_as_a_histogram(opened: 
     assert np.allclose(estimates_of(downloaded(page, tmp_path)), host_estimates(datasets), rtol=HOST, atol=0)
 
 
+def test_the_last_file_counts_whatever_is_still_being_estimated(opened: Open, tmp_path: Path) -> None:
+    (tmp_path / "large.csv").write_text(csv_of(np.resize(real_datasets(), (2000, 200, 2))))
+    page = opened()
+    page.choose_file("#file", tmp_path / "large.csv")
+    page.wait_until("document.querySelector('#progress').value > 0.1")
+    choose(page, MEASURED)
+    for _ in range(2):
+        assert said(page, "#status") == "34 datasets read: 34 estimated, 0 not."
+        assert not said(page, "#error") and page.evaluate("document.querySelector('#progress').hidden")
+        page.evaluate("new Promise(done => setTimeout(done, 700))")  # the rest of the large file would take half of it
+
+
 def test_more_datasets_than_a_page_shows_are_for_the_command_line(opened: Open, tmp_path: Path) -> None:
     empty = pa.array([None] * 20_001, pa.list_(pa.list_(pa.float32())))
     pq.write_table(pa.table({"x": empty}), tmp_path / "many.parquet")
@@ -503,6 +515,28 @@ def test_more_datasets_than_a_page_shows_are_for_the_command_line(opened: Open, 
 def test_a_page_opened_from_disk_says_what_to_do(browser: Browser, site: Path) -> None:
     page = browser.open(site / "index.html")
     assert said(page, "#status").endswith("Serve its folder: python3 -m http.server")
+
+
+def test_names_and_shapes_are_the_models_own_and_shown_as_they_are_written(
+    packages: Path, browser: Browser, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "model.float32.onnx").write_bytes((MODEL / "model.float32.onnx").read_bytes())
+    manifest = json.loads((MODEL / "manifest.json").read_text())
+    manifest["input"] |= {"columns": ["<b>time</b>", "x & y"], "ranges": []}  # a model of which no ranges are known
+    manifest["parameters"][0]["name"] = "<img src=x>"
+    (model / "manifest.json").write_text(json.dumps(manifest))
+    assert build(packages, model, MEASURED, "--to", tmp_path / "site").returncode == 0
+    (tmp_path / "trials.csv").write_text(csv_of(real_datasets()[:3], "<i>id,<b>time</b>,x & y"))
+    with served(tmp_path / "site") as url:
+        page = browser.open(f"{url}index.html", width=360)
+        page.wait_until("document.documentElement.dataset.ready === 'yes'")
+        assert said(page, "h1") == "Estimate <img src=x>, a and t0"
+        choose(page, tmp_path / "trials.csv")
+        assert said(page, "#status") == "3 datasets read: 3 estimated, 0 not."
+        assert said(page, "#format-text pre").startswith("dataset,<b>time</b>,x & y\nfirst,0.5,0.5\n")
+        assert page.evaluate("document.querySelectorAll('img, b, i').length") == 0 and page.complaints == []
 
 
 def test_a_model_that_is_not_the_verified_one_is_refused_by_build_and_page(

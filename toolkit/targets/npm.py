@@ -51,8 +51,11 @@ def installed(name: str, project: Path) -> Path:
         except subprocess.TimeoutExpired as error:
             raise TargetError(f"npm: no end after {INSTALL_SECONDS} s. Is its registry reachable?") from error
         if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+            lines = [
+                line.removeprefix("npm error").removeprefix("npm ERR!").strip() for line in done.stderr.splitlines()
+            ]
+            said = ", ".join([line for line in lines if line][:2]) or "no message"
             wanted = ", ".join(json.loads(files["package.json"])["dependencies"])
-            raise TargetError(f"npm cannot install {wanted} ({lines[0].strip()}). Is its registry reachable?")
+            raise TargetError(f"npm cannot install {wanted} ({said}). Is its registry reachable?")
 
     return made_once(name, files, install) / "node_modules"
