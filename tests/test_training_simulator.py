@@ -241,6 +241,18 @@ def test_a_block_that_fails_is_left_out_and_the_others_are_kept(tmp_path: Path) 
         ]
 
 
+def test_random_numbers_that_are_not_from_rng_are_noticed(tmp_path: Path) -> None:
+    seeded = "p = np.random.default_rng(1).uniform(1, 2, count); parameters = np.stack([p] * 3, axis=1)"
+    seeded += "; datasets = np.broadcast_to(p[:, None, None], (count, 6, 2))"
+    with pytest.raises(SimulatorError, match="gives the same datasets at every call. Draw all random numbers from"):
+        opened(write(tmp_path, seeded)).__enter__()
+    with opened(write(tmp_path, "datasets += np.random.uniform()")) as data:
+        (warning,) = data.pieces.warnings()
+    assert "gives other datasets for the same generator, rng." in warning and "neither repeated nor resumed" in warning
+    with opened(write(tmp_path)) as data:
+        assert data.pieces.warnings() == []
+
+
 # ---- training ----
 
 
@@ -316,7 +328,8 @@ def test_interrupt_in_a_slow_block_ends_training_at_once_and_its_workers(tmp_pat
     with (tmp_path / "errors").open("w") as errors:
         run = subprocess.Popen(command, stderr=errors, start_new_session=True)
     try:
-        assert eventually(lambda: "epoch 1 of" in (tmp_path / "errors").read_text())
+        assert eventually(lambda: "epoch 1 of" in (tmp_path / "errors").read_text() or run.poll() is not None)
+        assert run.poll() is None, (tmp_path / "errors").read_text()
         flag.touch()
         assert eventually(lambda: len(list(tmp_path.glob("pid.*"))) == 2)
         os.killpg(run.pid, signal.SIGINT)

@@ -82,6 +82,32 @@ class _Draws:
             self.lost += lost
             self.warnings.append(f"warning: {lost:,} of {count:,} datasets of {of} are left out. The first: {first}")
 
+    def survey(self, count: int) -> Iterator[Pair]:
+        """The first look, for epochs of `count` datasets. It tells whether they follow from `rng`, and from it alone.
+
+        Raises:
+            SimulatorError: as `draw`; or every call gives the same datasets.
+        """
+        first: Pair | None = None
+        for datasets, targets in self.draw(min(SURVEYED, count), Purpose.SURVEY):
+            if first is None:
+                first = datasets[0].copy(), targets[0].copy()
+            elif np.array_equal(first[1], targets[0]) and np.array_equal(first[0], datasets[0]):
+                raise SimulatorError(
+                    f"{self.simulator.name}: gives the same datasets at every call. Draw all random numbers from the "
+                    "generator that is handed in, rng, and seed none."
+                )
+            yield datasets, targets
+        repeated = self.simulator.good_blocks(
+            min(BLOCK, count), lambda lost, why: None, seed=self.seed, purpose=Purpose.SURVEY, positive=self.chosen
+        )
+        again = next(repeated, None)
+        if first and not (again and np.array_equal(first[0], again[0][0])):
+            self.warnings.append(
+                f"warning: {self.simulator.name}: gives other datasets for the same generator, rng. Unless it draws "
+                "all random numbers from it, this training can be neither repeated nor resumed."
+            )
+
 
 class SimulatedPieces:
     """Fresh datasets in every epoch. `ranges` grow by what is trained on."""
@@ -196,7 +222,7 @@ def simulated_data(
     draws = _Draws(simulator, names, seed)
     digest = hashlib.sha256()
     moments: Moments | None = None
-    for datasets, targets in _digested(draws.draw(min(SURVEYED, count), Purpose.SURVEY), digest):
+    for datasets, targets in _digested(draws.survey(count), digest):
         moments = moments or Moments(_spec_of(simulator, names, datasets))
         moments.add(datasets, targets)
     assert moments is not None  # no datasets would have been too few good ones
@@ -230,7 +256,7 @@ def with_simulated(data: TrainingData, simulator: Simulator, *, count: int = DAT
     _check_count(count)
     draws = _Draws(simulator, data.spec.parameters, data.seed)
     digest = hashlib.sha256(data.fingerprint.encode())
-    for datasets, targets in _digested(draws.draw(min(SURVEYED, count), Purpose.SURVEY), digest):
+    for datasets, targets in _digested(draws.survey(count), digest):
         spec = _spec_of(simulator, data.spec.parameters, datasets)
         if spec.shape != data.spec.shape or (simulator.columns and simulator.columns != data.spec.columns):
             raise SimulatorError(
