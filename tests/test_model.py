@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from toolkit.model import build_network, inverse_softplus
+from toolkit.datasets import encode
+from toolkit.model import build_network, import_tensorflow, inverse_softplus, name_of_gpu
 from toolkit.spec import Spec
 
 SPEC = Spec(200, ("rt", "correct"), ("v", "a", "t0"))
@@ -67,3 +73,23 @@ def test_inverse_softplus_undoes_softplus_at_both_ends() -> None:
     z = inverse_softplus(y)
     # A rounding of z by 1.1e-16 |z| moves exp(z) by as much: at 1e-300, where z is -691, 7e-14 is all float64 can give.
     assert np.all(np.abs(np.logaddexp(0, z) / y - 1) <= 2 * 2.2e-16 * np.maximum(1, np.abs(z)))
+
+
+def test_nothing_pins_a_training_step_to_a_device(tmp_path: Path) -> None:
+    from toolkit.trainer import Settings, Trainer
+    from toolkit.training_files import open_training_data
+
+    rng = np.random.default_rng(0)
+    table = {"x": encode(rng.normal(size=(300, 24, 2)).astype(np.float32)), "p": rng.uniform(1, 2, 300)}
+    pq.write_table(pa.table(table), tmp_path / "d.parquet")
+    data = open_training_data([tmp_path / "d.parquet"], ["p"])
+    tensorflow = import_tensorflow()
+    moments = (data.column_means, data.column_variances, data.parameter_means, data.parameter_deviations)
+    trainer = Trainer(tensorflow, build_network(data.spec, *moments), data, Settings(), None, tmp_path)
+    for function in (trainer._step, trainer._predict):
+        operations = function.get_concrete_function().graph.get_operations()
+        assert {"Conv2D", "MatMul"} <= {operation.type for operation in operations}
+        assert {operation.device for operation in operations} == {""}
+    gpus = tensorflow.config.list_physical_devices("GPU")
+    assert (name_of_gpu(tensorflow) is None) == (not gpus)
+    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"

@@ -28,10 +28,13 @@ def inverse_softplus(y: NDArray[np.float64]) -> NDArray[np.float64]:
 def import_tensorflow() -> Any:
     """TensorFlow, without the lines it writes to stderr while it loads, which no log level stops.
 
+    It computes on the first GPU that it finds, and takes of its memory what it needs instead of all.
+
     Raises:
         MissingExtra: it is not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     stderr = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
@@ -44,6 +47,14 @@ def import_tensorflow() -> Any:
         os.close(stderr)
         os.close(nowhere)
     return tensorflow
+
+
+def name_of_gpu(tensorflow: Any) -> str | None:
+    """What TensorFlow trains on, if that is a GPU."""
+    gpus = tensorflow.config.list_physical_devices("GPU")
+    if not gpus:
+        return None
+    return str(tensorflow.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name))
 
 
 def build_network(
