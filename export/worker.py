@@ -26,6 +26,7 @@ from export.keras_file import read_network
 from export.limit import input_limit
 from export.network import Network, Normalization
 from export.onnx import to_onnx
+from export.ort import to_ort
 from export.tflite import to_tflite
 from export.weights import WEIGHTS_FILE, save_weights
 from toolkit.errors import ExportError
@@ -77,6 +78,7 @@ def _convert(request: dict[str, Any]) -> list[dict[str, Any]]:
         entry: dict[str, Any] = {"path": str(path), "format": format, "precision": precision}
         try:
             facts: dict[str, Any] = {"input_limit": limit}
+            written = "onnx" if format == "ort" else format
             if half and precision in QUANTIZED:
                 raise ExportError(f"{precision} files are not made for float16 arithmetic. Leave --arithmetic out.")
             if half:
@@ -92,7 +94,9 @@ def _convert(request: dict[str, Any]) -> list[dict[str, Any]]:
             else:
                 content = to_tflite(function, precision) if format == "tflite" else to_onnx(function, precision)
             if batch:
-                content, facts = with_batch(content, format, batch), {**facts, "batch": batch}
+                content, facts = with_batch(content, written, batch), {**facts, "batch": batch}
+            if format == "ort":
+                content = to_ort(content, precision, network.parameters)
             path.write_bytes(content)
             converted.append({**entry, "facts": facts})
         except ExportError as error:  # of this file alone: the network may well have the others

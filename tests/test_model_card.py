@@ -71,7 +71,7 @@ def test_card_says_how_the_network_was_trained() -> None:
     rows = rows_of(card(MANIFEST))
     for row in (
         *(["datasets", "1,800"], ["seed", "7"], ["epochs at most", "12"], ["loss", "squares"]),
-        *(["rows shuffled in training", "yes"], ["new\\_setting", "0.25"]),
+        *(["order of rows carries nothing", "yes"], ["new\\_setting", "0.25"]),
     ):
         assert row in rows
     assert "The order of rows was taken to carry nothing" in card(MANIFEST)
@@ -79,8 +79,8 @@ def test_card_says_how_the_network_was_trained() -> None:
 
 def test_card_lists_every_file_with_its_bound_and_errors() -> None:
     rows = rows_of(card(MANIFEST))
-    assert ["`model.float32.tflite`", "float32", "210", "4.47e-38", "1.5e-07", "3.0e-06"] in rows
-    integer = ["`model.integer.tflite`", "integer", "62", "height 0.25, noise 0.0125"]
+    assert ["`model.float32.tflite`", "float32", "210", "4.47e-38", "float32", "1.5e-07", "3.0e-06"] in rows
+    integer = ["`model.integer.tflite`", "integer", "62", "height 0.25, noise 0.0125", "float32"]
     assert [*integer, "height 1.5e-07, noise 1.0e-03", "height 3.0e-06, noise 3.0e-03"] in rows
     assert "--file model.integer.tflite" in card(MANIFEST)  # the smallest
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from toolkit.errors import ModelError, reason_of
 from toolkit.keras_zip import KerasLayer, KerasZip, read_keras_zip
+from toolkit.ort_file import as_onnx
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def read_contents(path: Path) -> Contents:
     try:
         if path.suffix == ".tflite":
             return _read_tflite(path)
-        return _read_onnx(path) if path.suffix == ".onnx" else _read_keras(read_keras_zip(path))
+        return _read_onnx(path) if path.suffix in (".onnx", ".ort") else _read_keras(read_keras_zip(path))
     except ModelError:
         raise
     except Exception as error:  # flatbuffers and protobuf raise whatever a broken file leads them to
@@ -103,7 +104,8 @@ def _read_tflite(path: Path) -> Contents:
 def _read_onnx(path: Path) -> Contents:
     import onnx
 
-    model = onnx.load_model(str(path), load_external_data=False)
+    ort = path.suffix == ".ort"
+    model = as_onnx(path, path.read_bytes()) if ort else onnx.load_model(str(path), load_external_data=False)
     dtypes = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
     dtypes = {number: {"float": "float32", "double": "float64"}.get(name, name) for number, name in dtypes.items()}
     stored = {tensor.name for tensor in model.graph.initializer}

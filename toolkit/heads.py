@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.errors import ModelError
+from toolkit.ort_file import as_onnx
 from toolkit.spec import BATCH_NAME, INPUT_NAME, OUTPUT_NAME
 
 ONNX_OPSET = 13
@@ -27,7 +28,7 @@ def write_head(path: Path, directory: Path) -> Path:
     Raises:
         ModelError: not one float32 tensor of logits leads to the estimates.
     """
-    head = directory / f"head{path.suffix}"
+    head = directory / ("head.tflite" if path.suffix == ".tflite" else "head.onnx")
     head.write_bytes(_tflite_head(path) if path.suffix == ".tflite" else _onnx_head(path))
     return head
 
@@ -75,7 +76,9 @@ def _behind_logits(steps: Sequence[_Step], estimates: Hashable, path: Path) -> t
 def _onnx_head(path: Path) -> bytes:
     import onnx
 
-    graph = onnx.load_model(str(path), load_external_data=False).graph
+    ort = path.suffix == ".ort"
+    model = as_onnx(path, path.read_bytes()) if ort else onnx.load_model(str(path), load_external_data=False)
+    graph = model.graph
     steps = [_Step(node.op_type, tuple(node.input), node.output[0], node) for node in graph.node]
     logits, behind = _behind_logits(steps, graph.output[0].name, path)
     used = {name for step in behind for name in step.inputs}

@@ -20,7 +20,7 @@ from toolkit.proof import prove
 if TYPE_CHECKING:
     from toolkit.proof.verdict import Proof
 
-ENDINGS = (".tflite", ".onnx", ".keras")
+ENDINGS = (".tflite", ".onnx", ".ort", ".keras")
 
 
 @dataclass(frozen=True)

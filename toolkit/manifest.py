@@ -19,7 +19,8 @@ KERAS_FILE = "model.keras"
 WEIGHTS_FILE = "weights.npz"  # the trained weights for the float64 forward pass, written by `export`
 ADVERSARIAL_FILE = "adversarial.npz"  # datasets that make the estimates small, found by `export`
 CALIBRATION_FILE = "calibration.parquet"
-FORMAT_ORDER = ("tflite", "onnx")  # files[] and every table list the formats in this order, the most precise file first
+# files[] and every table list the formats in this order, the most precise file first.
+FORMAT_ORDER = ("tflite", "onnx", "ort")
 PRECISION_ORDER = ("float32", "float16", "int8", "integer")
 
 

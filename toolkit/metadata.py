@@ -8,6 +8,8 @@ from typing import Any
 
 from toolkit.errors import ModelError
 from toolkit.files import appears_whole
+from toolkit.json_values import readable
+from toolkit.ort_file import as_onnx, with_metadata
 from toolkit.spec import METADATA_NAME
 
 TFLITE_IDENTIFIER = b"TFL3"
@@ -22,11 +24,13 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """
     try:
         text = _read_tflite(path) if path.suffix == ".tflite" else _read_onnx(path)
-        facts = json.loads(text) if text else {}
+        facts = json.loads(text) if text.strip() else {}
         if not isinstance(facts, dict):
             raise ValueError("facts that are no object")
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
+    except ModelError:
+        raise
     except Exception as error:  # flatbuffers and protobuf raise whatever a broken file leads them to
         raise ModelError(f"{path}: not a readable {path.suffix[1:]} model ({type(error).__name__}).") from error
     return facts
@@ -34,7 +38,12 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 def write_metadata(path: Path, facts: dict[str, Any]) -> None:
     """Put `facts` into the file, in place of any it carried; the computation is untouched."""
-    text = json.dumps(facts, indent=1, sort_keys=True)
+    if path.suffix == ".ort":
+        content = with_metadata(path, path.read_bytes(), json.dumps(facts, sort_keys=True))
+        with appears_whole(path) as partial:
+            partial.write_bytes(content)
+        return
+    text = readable(facts, sort_keys=True)
     content = _with_tflite(path, text) if path.suffix == ".tflite" else _with_onnx(path, text)
     with appears_whole(path) as partial:
         partial.write_bytes(content)
@@ -80,10 +89,16 @@ def _with_tflite(path: Path, text: str) -> bytes:
 
 
 def _read_onnx(path: Path) -> str:
+    model = _onnx_model(path)
+    return next((entry.value for entry in model.metadata_props if entry.key == METADATA_NAME), "")
+
+
+def _onnx_model(path: Path) -> Any:
     import onnx
 
-    model = onnx.load_model(str(path), load_external_data=False)
-    return next((entry.value for entry in model.metadata_props if entry.key == METADATA_NAME), "")
+    if path.suffix == ".ort":
+        return as_onnx(path, path.read_bytes())
+    return onnx.load_model(str(path), load_external_data=False)
 
 
 def _with_onnx(path: Path, text: str) -> bytes:

@@ -19,7 +19,9 @@ PRECISIONS = ("float32", "float16", "int8", "integer")
 QUANTIZED = ("int8", "integer")  # files that are fitted to calibration datasets
 ARITHMETICS = ("float32", "float16")  # of hardware that runs a file of float operations
 FP16_MATH = "fp16math"  # in names of files for float16 arithmetic, and of the gate they are held to
-NOT_MADE = (("onnx", "integer"),)  # its consumers read TFLite
+FURTHER_FORMATS = ("ort",)  # made when asked for by name: `all` stands for FORMATS
+# Integer files' consumers read TFLite; how int8 operations are fused in ort files differs between processors.
+NOT_MADE = (("onnx", "integer"), ("ort", "int8"), ("ort", "integer"))
 
 # The names inside every exported file.
 INPUT_NAME = "datasets"
@@ -56,7 +58,8 @@ class Spec:
 
     def describe(self) -> str:
         """One line for people: `200 sorted rows x (rt, correct) -> v, a, t0`."""
-        return f"{self.rows} {'sorted ' if self.sorted_rows else ''}rows x ({', '.join(self.columns)}) -> {', '.join(self.parameters)}"
+        rows = f"{self.rows} sorted rows" if self.sorted_rows else f"{self.rows} rows"
+        return f"{rows} x ({', '.join(self.columns)}) -> {', '.join(self.parameters)}"
 
     def to_json(self) -> dict[str, Any]:
         """The form that manifest.json and the metadata of exported files hold."""
@@ -66,13 +69,15 @@ class Spec:
 
 def held_back(count: int) -> slice:
     """Of `count` calibration datasets those that no file is fitted to: what is said of quantized files is measured on
-    them. Every fifth, and where there are thousands about 500, from all over the file."""
-    return slice(None, None, max(5, count // 500))
+    them. Every fifth, and of thousands every other one: intervals take as many."""
+    return slice(None, None, 5 if count < 2000 else 2)
 
 
 def combinations(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
     """The (format, precision) of every file that there is of these, formats first."""
-    pairs = [(format, precision) for format in FORMATS if format in formats for precision in precisions]
+    pairs = [
+        (format, precision) for format in (*FORMATS, *FURTHER_FORMATS) if format in formats for precision in precisions
+    ]
     return [pair for pair in pairs if pair not in NOT_MADE]
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Two of Okabe and Ito's colours, which colour-blind people tell apart; shape and words say the same again.
 OURS, PLAIN = "#0072B2", "#D55E00"
 MARKERS = {"tflite": "o", "onnx": "s"}
-NAMES = {"tflite": "TFLite", "onnx": "ONNX"}
+NAMES = {"tflite": "TFLite", "onnx": "ONNX", "ort": "ORT"}
 SMALLEST_SHOWN = 1e-9  # an error of 0 has no place on a logarithmic axis
 INK = "#333333"
 

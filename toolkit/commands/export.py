@@ -10,7 +10,7 @@ import click
 from toolkit.errors import printable
 from toolkit.manifest import int8_in_words
 from toolkit.options import examples, file, model_option, quiet_option
-from toolkit.spec import ARITHMETICS, FORMATS, LARGEST_BATCH, PRECISIONS, QUANTIZED
+from toolkit.spec import ARITHMETICS, FORMATS, FURTHER_FORMATS, LARGEST_BATCH, PRECISIONS, QUANTIZED
 
 if TYPE_CHECKING:
     from toolkit.manifest import ModelFile
@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     ),
 )
 @model_option
-@click.option("--format", "formats", type=click.Choice([*FORMATS, "all"]), multiple=True, required=True)
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice([*FORMATS, *FURTHER_FORMATS, "all"]),
+    multiple=True,
+    required=True,
+    help="all stands for tflite and onnx; ort is ONNX Runtime's own format, for phones.",
+)
 @click.option(
     "--precision",
     "precisions",
@@ -85,7 +92,7 @@ def export_command(
 
     files = publish(
         model,
-        FORMATS if "all" in formats else formats,
+        (*FORMATS, *formats) if "all" in formats else formats,
         tuple(each for each in PRECISIONS if not (in_half and each in QUANTIZED))
         if "all" in precisions
         else precisions,

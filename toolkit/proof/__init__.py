@@ -17,7 +17,7 @@ def prove(path: Path, arithmetic: str = "float32") -> Proof:
     """Bounds of every output of a TFLite or ONNX file, for all finite inputs; the file is read, never run.
 
     Args:
-        path: the format is told by the ending, `.tflite` or `.onnx`.
+        path: the format is told by the ending, `.tflite`, `.onnx` or `.ort`.
         arithmetic: float32, as the file is written; or float16, for hardware that computes float32 files in half
             precision: then both are proved, and the bounds are the worse of the two.
     Returns:
@@ -57,9 +57,9 @@ def read_graph(path: Path) -> Graph:
     """
     from toolkit.errors import ModelError, reason_of
 
-    if path.suffix not in (".tflite", ".onnx"):
+    if path.suffix not in (".tflite", ".onnx", ".ort"):
         raise ModelError(
-            f"{path}: a proof reads .tflite and .onnx files. Export the model: toolkit export --format all"
+            f"{path}: a proof reads .tflite, .onnx and .ort files. Export the model: toolkit export --format all"
         )
     try:
         content = path.read_bytes()
@@ -74,6 +74,10 @@ def read_graph(path: Path) -> Graph:
             return read_tflite(path, content)
         from toolkit.proof.onnx import read_onnx
 
+        if path.suffix == ".ort":
+            from toolkit.ort_file import as_onnx
+
+            content = as_onnx(path, content).SerializeToString()
         return read_onnx(path, content)
     except MALFORMED as error:
         reason = f"{type(error).__name__}: {reason_of(error)}"

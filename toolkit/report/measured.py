@@ -15,7 +15,8 @@ from toolkit.errors import ToolkitError
 if TYPE_CHECKING:
     from toolkit.verification import Verification
 
-RUNTIMES = {".tflite": "LiteRT", ".onnx": "ONNX Runtime"}
+RUNTIMES = {".tflite": "LiteRT", ".onnx": "ONNX Runtime", ".ort": "ONNX Runtime"}
+ALIKE = {".ort": ".onnx"}  # the last step of either is measured as that of the latter
 PACKAGES = ("ai-edge-litert", "onnxruntime", "numpy", "pyarrow")
 
 
@@ -57,9 +58,11 @@ def measure_cliffs(verification: Verification) -> Measured:
         except ToolkitError as error:
             skipped[verdict.file] = str(error)
     cliffs = []
-    for ending in dict.fromkeys(f".{verdict.format}" for verdict in verification.verdicts):
+    endings = {verdict.file: f".{verdict.format}" for verdict in verification.verdicts}
+    endings = {file: ALIKE.get(ending, ending) for file, ending in endings.items()}
+    for ending in dict.fromkeys(endings.values()):
         plain = run_contained(measure_plain, ending, where=f"plain softplus in {RUNTIMES[ending]}")
-        exported = {file: measured for file, measured in curves.items() if file.endswith(ending)}
+        exported = {file: measured for file, measured in curves.items() if endings[file] == ending}
         same: dict[tuple[Curve, ...], list[str]] = {}
         for kernels in plain:
             same.setdefault((plain[kernels], *(each[kernels] for each in exported.values())), []).append(kernels)

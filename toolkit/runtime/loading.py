@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 # The ways to run a file, the one used for scoring first. The others answer whether another build of the engine, or one
 # without its optimizer, gives the same.
-KERNELS = {".tflite": ("xnnpack", "builtin"), ".onnx": ("optimized", "unoptimized"), ".keras": ("default",)}
+KERNELS = {
+    ".tflite": ("xnnpack", "builtin"),
+    ".onnx": ("optimized", "unoptimized"),
+    ".ort": ("saved",),  # its optimizations are in the file
+    ".keras": ("default",),
+}
 
 # LiteRT's plain C++ kernels: on integers they give, bit for bit, what TensorFlow Lite Micro gives. Slow.
 REFERENCE = "reference"
@@ -28,7 +33,12 @@ REFERENCE = "reference"
 FLOAT16 = "float16"
 
 # What each runtime reads. The first to read an ending is the one that runs it unless another is asked for.
-RUNTIMES = {"litert": (".tflite",), "onnxruntime": (".onnx",), "openvino": (".tflite", ".onnx"), "keras": (".keras",)}
+RUNTIMES = {
+    "litert": (".tflite",),
+    "onnxruntime": (".onnx", ".ort"),
+    "openvino": (".tflite", ".onnx"),
+    "keras": (".keras",),
+}
 
 
 def kernels_to_judge(path: Path, precision: str, arithmetic: str = "float32") -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""ONNX Runtime: .onnx files."""
+"""ONNX Runtime: .onnx and .ort files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import ModelError
+from toolkit.ort_file import as_onnx
 from toolkit.runtime.batches import in_batches
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ def load_onnxruntime(path: Path, threads: int, kernels: str, batch: int) -> Pred
 
 def _refuse_other_files(path: Path) -> None:
     """An ONNX file can name others to read its weights from; ONNX Runtime before 1.24 (its #26776) reads any."""
+    if path.suffix == ".ort":
+        as_onnx(path, path.read_bytes())
+        return
     content = path.read_bytes()
     if b"location" not in content:  # the key of such a name; looking for it spares importing onnx
         return
