@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -147,7 +145,7 @@ class Trainer:
         }
         self.progress.history.append(record)
         self.progress.seen = self.data.pieces.state()
-        save_checkpoint(self.checkpoint, self._fingerprint(), self.progress, self.network, self.optimizer, self.best)
+        save_checkpoint(self.checkpoint, self._facts(), self.progress, self.network, self.optimizer, self.best)
         best = " (best)" if self.progress.best_epoch == epoch else ""
         return (
             f"epoch {epoch} of {self.settings.epochs}: loss {loss:.5f}, validation {validation_loss:.5f}{best}, "
@@ -157,9 +155,9 @@ class Trainer:
     def _logarithmic(self) -> NDArray[np.bool_]:
         """bool (parameters,): whose errors are those of logarithms.
 
-        Unless told otherwise, those whose true values are spread more evenly by their logarithms, as of a scale that may
-        be .001 or .1: of squared differences the small ones would be next to nothing, however wrong. Spread evenly means
-        little skewness, mean cube of the standardized values.
+        Unless told otherwise, those whose true values are spread more evenly by their logarithms, as of a scale that
+        may be .001 or .1: of squared differences the small ones would be next to nothing, however wrong. Spread evenly
+        means little skewness, which is the mean cube of the standardized values.
         """
         names, true = self.data.spec.parameters, self.data.validation_targets.astype(np.float64)
         if self.settings.logarithmic is None:
@@ -210,15 +208,14 @@ class Trainer:
         names = [name for name, taken in zip(self.data.spec.parameters, self.logarithmic, strict=True) if taken]
         return f"{LOSS}; for {', '.join(names)} of their logarithms" if names else LOSS
 
-    def _fingerprint(self) -> str:
-        """Of everything that must be the same when a run is resumed."""
+    def _facts(self) -> dict[str, Any]:
+        """Everything that must be the same when a run is resumed."""
         start = self.start and sha256_of(self.start.path)
-        facts = {**asdict(self.settings), "data": self.data.fingerprint, "start": start}
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return {**asdict(self.settings), "data": self.data.fingerprint, "start": start}
 
     def restore(self) -> None:
         """Take up the last finished epoch; without a checkpoint there is nothing to take up."""
-        restored = restore_checkpoint(self.checkpoint, self._fingerprint(), self.network, self.optimizer)
+        restored = restore_checkpoint(self.checkpoint, self._facts(), self.network, self.optimizer)
         if restored:
             self.progress, self.best = restored
             self.data.pieces.restore(self.progress.seen)

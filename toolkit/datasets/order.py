@@ -17,8 +17,8 @@ SIGN = np.int32(-0x80000000)
 def sort_rows(datasets: FloatArray) -> FloatArray:
     """The same datasets, each with its rows ascending by its first column, rows alike there by the second, and so on.
 
-    What comes out is the same, bit for bit, in whatever order the rows went in: what is made of it cannot depend on that
-    order. The zero with a minus sign comes before the other.
+    What comes out is the same, bit for bit, in whatever order the rows went in: what is made of it cannot depend
+    on that order. The zero with a minus sign comes before the other.
 
     Args:
         datasets: float32 (n, rows, columns). Rows with a NaN end up somewhere.
