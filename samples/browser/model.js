@@ -16,7 +16,7 @@ export async function loadModel() {
   const content = await (await fetched(`model/${file.file}`)).arrayBuffer()
   await check(content, file)
   const session = await ort.InferenceSession.create(content, { executionProviders: ['wasm'] })
-  const { rows, columns: names, ranges } = manifest.input
+  const { rows, columns: names, ranges, sorted_rows: sortedRows } = manifest.input
   const columns = names.map((name, index) => ({ name, ...(ranges?.[index] ?? { minimum: -Infinity, maximum: Infinity }) }))
   const { parameters } = manifest
   const shape = [rows, columns.length]
@@ -28,7 +28,9 @@ export async function loadModel() {
     for (let begin = 0; begin < datasets.length; begin += BATCH) {
       const batch = datasets.slice(begin, begin + BATCH)
       const numbers = new Float32Array(BATCH * rows * columns.length)
-      batch.forEach((dataset, index) => numbers.set(dataset, index * dataset.length))
+      batch.forEach((dataset, index) => {
+        numbers.set(sortedRows ? sorted(dataset, columns.length) : dataset, index * dataset.length)
+      })
       const results = await session.run({ [session.inputNames[0]]: new ort.Tensor('float32', numbers, [BATCH, ...shape]) })
       const given = results[session.outputNames[0]].data
       batch.forEach((_, index) => {
@@ -47,6 +49,16 @@ export async function loadModel() {
     return estimates
   }
   return { rows, columns, parameters, file, estimate }
+}
+
+/** The dataset with its rows ascending by the first column, rows alike there by the next: as the network learned them. */
+function sorted(dataset, columns) {
+  const rows = Array.from({ length: dataset.length / columns }, (_, row) => dataset.subarray(row * columns, (row + 1) * columns))
+  rows.sort((one, other) => {
+    const column = one.findIndex((value, index) => value !== other[index])
+    return column < 0 ? 0 : one[column] - other[column]
+  })
+  return Float32Array.from(rows.flatMap((row) => Array.from(row)))
 }
 
 async function fetched(path) {
