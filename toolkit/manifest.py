@@ -91,7 +91,8 @@ class Training:
     """How the network was trained.
 
     Attributes:
-        datasets: how many it was trained on; 0 for one that was trained elsewhere.
+        datasets: how many different ones it was trained on, a simulator's of all epochs together; 0 for one that was
+            trained elsewhere.
         metrics: of each parameter a Recovery (toolkit/recovery.py) on datasets held out, where true values were there
             to compare with; manifests of older toolkits have fewer of its numbers.
         note: where the weights are from, unless they are all of this training.
