@@ -128,7 +128,7 @@ def test_train_resumes_to_the_weights_of_an_undisturbed_run(small_datasets: Path
     with pytest.raises(Stop):
         train([small_datasets], PARAMETERS, output=tmp_path / "cut", settings=settings, say=stop_after_two)
     assert not (tmp_path / "cut" / "manifest.json").exists()
-    with pytest.raises(OutputError, match="had other datasets or settings. Repeat its command, or start afresh"):
+    with pytest.raises(OutputError, match="had --epochs 4, not 3; --exchangeable-rows True, not False. Repeat its"):
         train([small_datasets], PARAMETERS, output=tmp_path / "cut", settings=SHORT, resume=True)
     lines: list[str] = []
     train([small_datasets], PARAMETERS, output=tmp_path / "cut", settings=settings, resume=True, say=lines.append)
@@ -254,7 +254,7 @@ def test_train_from_a_network_with_dropout_resumes_to_the_same_weights_and_from_
     run("whole")
     with pytest.raises(Stop):
         run("cut", say=stop_after_one)
-    with pytest.raises(OutputError, match="had other datasets or settings"):
+    with pytest.raises(OutputError, match="had another network to start from. Repeat its command"):
         run("cut", "other.keras", resume=True)
     run("cut", resume=True)
     assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut"))

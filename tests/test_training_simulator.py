@@ -300,7 +300,7 @@ def test_train_ends_when_the_simulator_fails_and_goes_on_to_the_same_weights_onc
         trained_on(mended, tmp_path / "cut", settings=settings, say=break_after_one)
     assert os.listdir(tmp_path / "cut") == [".training"]
     broken.write_text(source.replace("uniform(1, 4", "uniform(1, 3"))
-    with pytest.raises(OutputError, match="had other datasets or settings. Repeat its command, or start afresh"):
+    with pytest.raises(OutputError, match="had other datasets, parameters or columns. Repeat its command, or start"):
         trained_on(mended, tmp_path / "cut", settings=settings, resume=True)
     broken.write_text(source + "\n# mended\n")
     lines: list[str] = []

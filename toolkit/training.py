@@ -20,6 +20,7 @@ from toolkit.manifest import (
     Parameter,
     Range,
     Training,
+    read_manifest,
     write_manifest,
 )
 from toolkit.model import build_network, import_tensorflow
@@ -29,10 +30,10 @@ from toolkit.trainer import Settings, Trainer
 from toolkit.training_checks import warnings_of_size
 from toolkit.training_data import TrainingData
 from toolkit.training_files import FilePieces
+from toolkit.training_folder import CHECKPOINT_FOLDER, remove_training_folder, training_folder, writing
 from toolkit.training_simulator import DATASETS_PER_EPOCH
 from toolkit.training_source import open_source
 
-CHECKPOINT_FOLDER = ".training"
 FITTED = 4096  # datasets that softplus is fitted on, in a network that ended in something else
 
 
@@ -93,28 +94,36 @@ def train(
     """
     output = Path(output)
     if (output / MANIFEST).exists():
+        if resume and (output / CHECKPOINT_FOLDER).is_dir():  # the run ended between its last two steps
+            remove_training_folder(output)
+            return read_manifest(output)
         raise OutputError(f"{output}: already holds a model. Choose another --output, or move it away.")
-    with open_source(
-        datasets,
-        parameters,
-        folder=output / CHECKPOINT_FOLDER,
-        validation=validation,
-        column=column,
-        group_by=[group_by] if isinstance(group_by, str) else group_by,
-        columns=columns,
-        simulator=simulator,
-        datasets_per_epoch=datasets_per_epoch,
-        workers=workers,
-        seed=settings.seed,
-        say=say,
-    ) as data:
-        trainer = _trained(data, output, settings, start_from, resume, report, say)
-    return _write_model_directory(output, trainer, calibration_count)
+    with (
+        training_folder(output) as folder,
+        open_source(
+            datasets,
+            parameters,
+            folder=folder,
+            validation=validation,
+            column=column,
+            group_by=[group_by] if isinstance(group_by, str) else group_by,
+            columns=columns,
+            simulator=simulator,
+            datasets_per_epoch=datasets_per_epoch,
+            workers=workers,
+            seed=settings.seed,
+            say=say,
+        ) as data,
+    ):
+        trainer = _trained(data, folder, settings, start_from, resume, report, say)
+        with writing(output):
+            manifest = _write_model_directory(output, trainer, calibration_count)
+    return manifest
 
 
 def _trained(
     data: TrainingData,
-    output: Path,
+    folder: Path,
     settings: Settings,
     start_from: GivenNetwork | None,
     resume: bool,
@@ -138,14 +147,15 @@ def _trained(
         )
     else:
         network = start_network(start_from, data.spec, *next(data.batches(0, FITTED, exchangeable_rows=False)))
-    output.mkdir(parents=True, exist_ok=True)
-    (output / CHECKPOINT_FOLDER).mkdir(exist_ok=True)
-    trainer = Trainer(tensorflow, network, data, settings, start_from, output / CHECKPOINT_FOLDER)
+    trainer = Trainer(tensorflow, network, data, settings, start_from, folder)
     if start_from is not None:
         say(trainer.begin_from_what_is_given())
     if resume:
         trainer.restore()
         say(f"resuming after epoch {trainer.progress.epoch}")
+    elif trainer.checkpoint.exists():
+        say(f"{folder}: what an interrupted run has done is thrown away; --resume would have gone on")
+        trainer.checkpoint.unlink()
     for warning in (*data.warnings, *_warnings_of_size(data, network), *data.pieces.warnings()):
         say(warning)
     while not trainer.finished:
@@ -203,9 +213,7 @@ def _write_model_directory(output: Path, trainer: Trainer, calibration_count: in
     )
     write_card(output, manifest)
     write_manifest(output, manifest)  # last: a directory without it is no model
-    for leftover in (output / CHECKPOINT_FOLDER).iterdir():
-        leftover.unlink()
-    (output / CHECKPOINT_FOLDER).rmdir()
+    remove_training_folder(output)
     return manifest
 
 

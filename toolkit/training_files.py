@@ -145,7 +145,11 @@ def open_training_data(
         calibrating,
         source=str(paths[0]),
         seed=seed,
-        fingerprint=fingerprint or fingerprint_of([Path(path) for path in (*paths, validation) if path], parameters),
+        fingerprint=fingerprint
+        or fingerprint_of(
+            [Path(path) for path in (*paths, validation) if path],
+            [*parameters, *sources[0].layout.table_columns, "" if validation is None else "validated"],
+        ),
         warnings=warnings,
         place_of=place_of,
     )
@@ -268,7 +272,7 @@ def true_values(batch: pa.RecordBatch, name: str, path: Path, row: int) -> NDArr
     return values
 
 
-def fingerprint_of(paths: Sequence[Path], parameters: Sequence[str]) -> str:
-    """Changes when any of the files does."""
+def fingerprint_of(paths: Sequence[Path], words: Sequence[str]) -> str:
+    """Changes when any of the files does, or what is read from them in these words."""
     facts = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
-    return hashlib.sha256(json.dumps([facts, list(parameters)]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([facts, list(words)]).encode()).hexdigest()

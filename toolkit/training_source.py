@@ -89,7 +89,8 @@ def _grouped_data(
             folder.rmdir()
             folder.parent.rmdir()
         raise
-    of = fingerprint_of([Path(path) for path in (*datasets, validation) if path], [*parameters, *by, *columns])
+    words = [*parameters, *by, *columns, "" if validation is None else "validated"]
+    of = fingerprint_of([Path(path) for path in (*datasets, validation) if path], words)
     return open_training_data(
         [grouped], parameters, validation=other if validation else None, column=DATASET, seed=seed, fingerprint=of
     )
