@@ -14,6 +14,7 @@ from toolkit.commands.completion import completion_command
 from toolkit.commands.evaluate import evaluate_command
 from toolkit.commands.export import export_command
 from toolkit.commands.inspect import inspect_command
+from toolkit.commands.probe_pack import probe_pack_command
 from toolkit.commands.simulate import simulate_command
 from toolkit.commands.train import train_command
 from toolkit.commands.verify import verify_command
@@ -65,6 +66,7 @@ for command in (
     batch_predict_command,
     inspect_command,
     benchmark_command,
+    probe_pack_command,
     completion_command,
 ):
     main.add_command(command)
