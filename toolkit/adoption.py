@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from toolkit.datasets import Layout, layout_of_file, open_parquet, read_column_n
 from toolkit.errors import InputError, MissingExtra, OutputError
 from toolkit.files import sync
 from toolkit.given import GivenNetwork, estimates_of, input_shape, input_statistics
+from toolkit.intervals import conformal_intervals
 from toolkit.keras_zip import read_keras_zip
 from toolkit.manifest import (
     CALIBRATION_FILE,
@@ -148,7 +149,15 @@ def _manifest(given: GivenNetwork, spec: Spec, seen: Seen, note: str, ranges_kno
         parameters=tuple(Parameter(name, float(each.min()), float(each.max())) for name, each in values.items()),
         training=Training(datasets=0, seed=0, metrics=metrics, note=note),
         versions=_versions(given.path),
+        interval=_interval(spec, seen),
     )
+
+
+def _interval(spec: Spec, seen: Seen) -> dict[str, Any] | None:
+    if not all(name in seen.true for name in spec.parameters):
+        return None
+    true = np.stack([seen.true[name] for name in spec.parameters], axis=1)
+    return conformal_intervals(seen.estimates, true).to_json(spec.parameters)
 
 
 def _note(given: GivenNetwork, seen: Seen, calibration: Path | None, statistics: object) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.datasets import Layout, decode, gather, iter_batches, open_parquet
+from toolkit.datasets import Layout, decode, gather, iter_batches, layout_for, open_parquet
 from toolkit.errors import InputError, ModelError
 from toolkit.promise import keeps_promise
 from toolkit.spec import Spec
@@ -111,6 +111,24 @@ def pieces_of(calibration: Path, layout: Layout, spec: Spec) -> Iterator[Piece]:
         if len(batch):
             yield Piece(decoded.datasets, true, kept[row : row + len(batch)])
         row += len(batch)
+
+
+def true_values_of(calibration: Path, spec: Spec) -> FloatArray | None:
+    """The true values in a file of datasets, float32 (datasets, parameters); None unless there are some of each.
+
+    Raises:
+        InputError: one that is not positive and finite.
+    """
+    layout = layout_for(spec, calibration)
+    with open_parquet(calibration) as source:
+        known = {name for name in source.schema_arrow.names if name not in layout.table_columns}
+    if not known.issuperset(spec.parameters):
+        return None
+    row, found = 0, []
+    for batch in iter_batches(calibration, list(spec.parameters), None, READ_ROWS):
+        found.append(np.stack([true_values(batch, name, calibration, row) for name in spec.parameters], axis=1))
+        row += len(batch)
+    return np.concatenate(found) if found else None
 
 
 def random_piece(spec: Spec, statistics: tuple[Estimates, Estimates] | None) -> Piece:

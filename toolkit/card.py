@@ -9,7 +9,7 @@ from pathlib import Path
 
 from toolkit.errors import printable
 from toolkit.files import appears_whole
-from toolkit.manifest import Manifest
+from toolkit.manifest import KERAS_FILE, Manifest
 
 CARD = "README.md"
 # Without this line a README.md is somebody's own, and is left alone.
@@ -66,6 +66,7 @@ def card(manifest: Manifest) -> str:
         _output(manifest),
         _training(manifest),
         _files(manifest),
+        _intervals(manifest),
         _use(manifest),
         _limits(manifest),
         _versions(manifest),
@@ -173,6 +174,33 @@ def _files(manifest: Manifest) -> Iterator[str]:
         )
         yield ""
     yield "Proved: no finite input gives less. Errors are relative to the trained network in float64, not to the truth."
+    yield ""
+
+
+def _intervals(manifest: Manifest) -> Iterator[str]:
+    from toolkit.intervals import DEFAULT_LEVEL, intervals_of
+
+    names = manifest.spec.parameters
+    known = {KERAS_FILE: manifest.interval, **{file.file: file.interval for file in manifest.files}}
+    made = {file: intervals_of(file, stored, names) for file, stored in known.items()}
+    rows = []
+    for file, intervals in made.items():
+        if intervals is not None and intervals.permits(DEFAULT_LEVEL):
+            estimates, low, high = intervals.at(DEFAULT_LEVEL, file).examples()
+            shown = (f"{low[i]:.4g} to {high[i]:.4g} around {estimates[i]:.4g}" for i in range(len(names)))
+            rows.append((_code(file), f"{intervals.datasets:,}", *shown))
+    if not rows:
+        return
+    yield "## Intervals"
+    yield ""
+    yield (
+        f"`batch-predict --interval {DEFAULT_LEVEL}` adds both ends of an interval around each estimate that holds the "
+        f"true value of {DEFAULT_LEVEL:.0%} of all datasets like those of training (split conformal prediction; other "
+        "levels likewise). Each file has its own; around an estimate of middling size:"
+    )
+    yield ""
+    yield from _table(("file", "datasets it is from", *map(_cell, names)), rows)
+    yield "For datasets of another kind, and for each single size of the true value, they promise nothing."
     yield ""
 
 

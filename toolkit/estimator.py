@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from toolkit.datasets import sort_rows
 from toolkit.errors import InputError, ModelError, NotPositive, printable
+from toolkit.interval_facts import without_intervals
+from toolkit.intervals import DEFAULT_LEVEL, FACT, intervals_of
 from toolkit.manifest import MANIFEST, check_unchanged, find_file, read_manifest
 from toolkit.metadata import read_metadata
 from toolkit.promise import keeps_promise
@@ -74,6 +76,31 @@ class Estimator:
             )
         return estimates
 
+    def interval(self, estimates: ArrayLike, level: float = DEFAULT_LEVEL) -> tuple[FloatArray, FloatArray]:
+        """Both ends of an interval around each estimate that this file gave: see toolkit/intervals.py.
+
+            >>> low, high = estimate.interval(estimate(datasets), 0.9)
+
+        Args:
+            estimates: (n, parameters).
+            level: the share of datasets, of all that are like those of training, whose true value is inside.
+        Returns:
+            low, high: float32 (n, parameters), 2^-126 <= low <= estimate <= high, finite.
+        Raises:
+            ModelError: the file was made without true values, so that nothing is known of intervals.
+            InputError: a level that is not between 0 and 1, or that takes more calibration datasets than there were; or
+                what is no estimate of this file.
+        """
+        if self.spec is None:
+            raise ModelError(f"{self.path}: carries no names of its parameters, nor intervals around them.")
+        intervals = intervals_of(self.path, _interval_facts(self.path), self.spec.parameters)
+        if intervals is None:
+            raise ModelError(without_intervals(str(self.path), "toolkit export --calibration FILE", self.spec))
+        given = np.asarray(estimates, np.float32)
+        if given.ndim != 2 or given.shape[1] != len(self.spec.parameters) or not keeps_promise(given).all():
+            raise InputError(f"{self.path}: intervals are made around estimates of this file, (n, parameters).")
+        return intervals.at(level, self.path)(given)
+
     def __repr__(self) -> str:
         takes = f": {printable(self.spec.describe())}" if self.spec else ""
         return f"<Estimator {self.path}{takes}, {self.runtime}>"
@@ -103,6 +130,15 @@ def load(path: Path | str = "model", *, threads: int = 1, runtime: str | None = 
         path = check_unchanged(path, find_file(path, DEFAULT_FILE))
     predict = load_engine(path, threads=threads, runtime=runtime)
     return Estimator(path, runtime_for(path, runtime), _spec_of(path), predict)
+
+
+def _interval_facts(path: Path) -> dict[str, Any] | None:
+    """What the file itself says, or the manifest beside a .keras file, which holds no facts of ours."""
+    if path.suffix != ".keras":
+        facts = read_metadata(path).get(FACT)
+    else:
+        facts = read_manifest(path.parent).interval if (path.parent / MANIFEST).is_file() else None
+    return facts if isinstance(facts, dict) else None
 
 
 def _spec_of(path: Path) -> Spec | None:

@@ -123,6 +123,12 @@ class Limits:
             high[:, index] = np.clip(up, estimate, LARGEST_FLOAT32)
         return low, high
 
+    def examples(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """An estimate of middling size of each parameter, and both ends of the interval around it."""
+        middle = np.array([[spread.estimates[len(spread.estimates) // 2] for spread in self.spreads]], np.float32)
+        low, high = self(middle)
+        return middle[0], low[0], high[0]
+
 
 @dataclass(frozen=True)
 class Intervals:
@@ -138,6 +144,9 @@ class Intervals:
     ranks: tuple[int, ...]
     spreads: tuple[Spread, ...]
 
+    def permits(self, level: float) -> bool:
+        return rank_of(level, self.datasets) <= self.datasets
+
     def at(self, level: float, where: Path | str) -> Limits:
         """The intervals of a level.
 
@@ -146,14 +155,13 @@ class Intervals:
         Raises:
             InputError: the level is not between 0 and 1, or more than n datasets permit.
         """
-        rank = rank_of(level, self.datasets)
-        if rank > self.datasets:
+        if not self.permits(level):
             raise InputError(
                 f"{where}: intervals of level {level:g} take {datasets_for(level):,} calibration datasets with true "
                 f"values. Here {self.datasets:,} scores permit {self.datasets / (self.datasets + 1):.4g}. Export again "
                 "with more: toolkit export --calibration FILE"
             )
-        stored = bisect_left(self.ranks, rank)
+        stored = bisect_left(self.ranks, rank_of(level, self.datasets))
         return Limits(level, self.spreads, tuple(spread.scores[stored] for spread in self.spreads))
 
     def to_json(self, parameters: Sequence[str]) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from numbers import Real
 from typing import Any
 
@@ -15,3 +17,13 @@ def jsonable(value: Any) -> Any:
         return [jsonable(each) for each in value]
     number = isinstance(value, Real) and not isinstance(value, int)
     return None if number and not math.isfinite(value) else value
+
+
+def readable(content: Any, *, sort_keys: bool = False) -> str:
+    """JSON, indented for people, but lists of numbers on a line each: some are hundreds long."""
+    # No text of a JSON document holds a line break, so nothing within one is taken for a list.
+    return re.sub(
+        r"\[\n\s+([-+.\deE]+(?:,\n\s+[-+.\deE]+)*)\n\s+\]",
+        lambda found: "[" + " ".join(found[1].split()) + "]",
+        json.dumps(content, indent=2, sort_keys=sort_keys),
+    )

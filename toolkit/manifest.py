@@ -10,6 +10,7 @@ from typing import Any
 
 from toolkit.errors import ModelError, did_you_mean
 from toolkit.files import appears_whole, sha256_of
+from toolkit.json_values import readable
 from toolkit.manifest_checks import check_manifest
 from toolkit.spec import Spec
 
@@ -65,6 +66,7 @@ class ModelFile:
     int8: dict[str, Any] | None = None  # of an int8 file, how it was made: first_layer, why, calibration_datasets
     batch: int | None = None  # datasets in each call, where the file takes no other number
     arithmetic: str = "float32"  # that the bound is proved for: what hardware may compute the file in; int8 of integer
+    interval: dict[str, Any] | None = None  # what intervals around its estimates are made of: see toolkit/intervals.py
 
     @property
     def export_again(self) -> str:
@@ -119,6 +121,7 @@ class Manifest:
     files: tuple[ModelFile, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     sorted_rows: bool = False
+    interval: dict[str, Any] | None = None  # of model.keras, as `ModelFile.interval`
 
     @property
     def spec(self) -> Spec:
@@ -177,7 +180,7 @@ def _models_near(directory: Path) -> Iterator[Path]:
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Replace the directory's manifest.json, whole or not at all."""
     with appears_whole(directory / MANIFEST) as partial:
-        partial.write_text(json.dumps(to_json(manifest), indent=2) + "\n", encoding="utf-8")
+        partial.write_text(readable(to_json(manifest)) + "\n", encoding="utf-8")
 
 
 def find_file(directory: Path, name: str) -> ModelFile:
@@ -224,12 +227,13 @@ def to_json(manifest: Manifest) -> dict[str, Any]:
         "training": asdict(manifest.training),
         "files": [_file_to_json(file) for file in manifest.files],
         "versions": manifest.versions,
+        **({"interval": manifest.interval} if manifest.interval else {}),
     }
 
 
 def _file_to_json(file: ModelFile) -> dict[str, Any]:
     content = asdict(file)
-    for key in ("integer", "int8", "batch"):
+    for key in ("integer", "int8", "batch", "interval"):
         if content[key] is None:
             del content[key]
     return content
@@ -251,6 +255,7 @@ def _from_json(content: dict[str, Any]) -> Manifest:
         files=tuple(sorted(files, key=_file_order)),
         versions=content["versions"],
         sorted_rows=content["input"].get("sorted_rows", False) is True,
+        interval=content.get("interval"),
     )
     check_manifest(manifest)
     return manifest

@@ -41,6 +41,9 @@ def check_manifest(manifest: Manifest) -> None:
             raise ValueError(f"file {entry.file!r}: arithmetic {entry.arithmetic!r}")
         if entry.batch is not None and not (isinstance(entry.batch, int) and entry.batch > 0):
             raise ValueError(f"file {entry.file!r}: batch {entry.batch!r}")
+    for interval in (manifest.interval, *(entry.interval for entry in manifest.files)):
+        if not (interval is None or isinstance(interval, dict)):
+            raise ValueError(f"intervals {interval!r:.80}")
 
 
 def _check_training(manifest: Manifest) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from toolkit.calibration import true_values_of
 from toolkit.card import write_card
 from toolkit.errors import ExportError
 from toolkit.files import sha256_of, sync
 from toolkit.half_units import check_units
 from toolkit.integer import host_of
+from toolkit.interval_facts import interval_facts
+from toolkit.intervals import FACT
 from toolkit.judge import Judge, Verdict
 from toolkit.manifest import (
     ADVERSARIAL_FILE,
@@ -73,7 +76,7 @@ def publish(
         arithmetic: what `convert` makes files for. With float16 the model's numbers must be of a size that it holds.
         convert: the exporter. It is handed in because a judge does not import the one it judges.
         calibration: datasets to judge parity on, and to make adversarial ones from; the model directory's own by
-            default.
+            default. With a true value of each parameter beside them, files know the intervals around their estimates.
         optional: precisions that not every network can have. Where this one cannot, that is no error.
         say: told each file once it is published.
         say_lacking: told of each optional file why there is none.
@@ -88,7 +91,9 @@ def publish(
         raise ExportError(f"{keras_file}: not there. Train the network again with `toolkit train`.")
     if arithmetic == "float16":
         check_units(manifest)
-    datasets = datasets_to_compare_on(manifest.spec, [calibration or directory / CALIBRATION_FILE])
+    known = calibration or directory / CALIBRATION_FILE
+    datasets = datasets_to_compare_on(manifest.spec, [known])
+    true = true_values_of(known, manifest.spec)
     wanted = combinations(formats, precisions)
     if not wanted:
         raise ExportError(f"there are no {' or '.join(precisions)} files of {' or '.join(formats)}. Take tflite.")
@@ -111,7 +116,10 @@ def publish(
             if not verdict.passed:
                 refused.append(f"{file.path.name}: refused. {' '.join(verdict.failures)}")
                 continue
-            manifest, entry = _publish_one(directory, manifest, file, verdict)
+            interval = None
+            if true is not None:
+                interval = interval_facts(file.path, file.precision, manifest.spec, datasets, true)
+            manifest, entry = _publish_one(directory, manifest, file, verdict, interval)
             published.append(entry)
             say(entry)
     if refused:
@@ -124,7 +132,9 @@ def _batch_of(file: Converted) -> int | None:
     return batch if isinstance(batch, int) else None
 
 
-def _publish_one(directory: Path, manifest: Manifest, file: Converted, verdict: Verdict) -> tuple[Manifest, ModelFile]:
+def _publish_one(
+    directory: Path, manifest: Manifest, file: Converted, verdict: Verdict, interval: dict[str, Any] | None
+) -> tuple[Manifest, ModelFile]:
     facts = {
         **manifest.spec.to_json(),
         "format": file.format,
@@ -132,6 +142,7 @@ def _publish_one(directory: Path, manifest: Manifest, file: Converted, verdict: 
         **file.facts,
         "lower_bound": verdict.lower_bound,
         "relative_error": {name: vars(error) for name, error in verdict.relative_error.items()},
+        **({FACT: interval} if interval else {}),
     }
     write_metadata(file.path, facts)
     host = host_of(file.path, facts)
@@ -146,6 +157,7 @@ def _publish_one(directory: Path, manifest: Manifest, file: Converted, verdict: 
         integer=host.to_json() if host else None,
         batch=_batch_of(file),
         arithmetic=verdict.arithmetic,
+        interval=interval,
         int8={key: file.facts.get(key) for key in INT8_FACTS} if file.precision == "int8" else None,
     )
     manifest = manifest.with_file(entry)

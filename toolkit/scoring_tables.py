@@ -22,7 +22,8 @@ def describe_outside(summary: Summary) -> str:
     """A sentence on the rows outside the ranges seen in training."""
     columns = ", ".join(f"{name} in {count:,}" for name, count in summary.outside.columns.items())
     rows = "1 row lies" if summary.outside.rows == 1 else f"{summary.outside.rows:,} rows lie"
-    return f"{rows} outside the ranges seen in training ({columns}); estimates there are extrapolations."
+    held = " and intervals promise nothing" if summary.interval else ""
+    return f"{rows} outside the ranges seen in training ({columns}); estimates there are extrapolations{held}."
 
 
 def print_summary(summary: Summary) -> None:
@@ -52,6 +53,8 @@ def print_summary(summary: Summary) -> None:
         f"{summary.seconds:.1f} s, {speed:,.0f} rows/s",
     )
     _say(console, f"predictions: {summary.output}")
+    if summary.interval:
+        _say(console, f"intervals:   of level {summary.interval:g}, for datasets like those of training")
     if summary.rejected:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in summary.reasons.items())
         _say(console, f"rejected:    {summary.rejected} ({reasons})", style="yellow")

@@ -12,6 +12,7 @@ from toolkit.card import write_card
 from toolkit.errors import OutputError
 from toolkit.files import appears_whole
 from toolkit.given import GivenNetwork, start_network
+from toolkit.intervals import conformal_intervals
 from toolkit.manifest import (
     CALIBRATION_FILE,
     KERAS_FILE,
@@ -23,7 +24,7 @@ from toolkit.manifest import (
     read_manifest,
     write_manifest,
 )
-from toolkit.model import build_network, import_tensorflow
+from toolkit.model import build_network, import_tensorflow, name_of_gpu
 from toolkit.progress import Report, silent
 from toolkit.recovery import plot_recovery, recovery_of
 from toolkit.trainer import Settings, Trainer
@@ -81,7 +82,8 @@ def train(
         settings: epochs, batch size, seed, and whether the order of rows in a dataset carries anything.
         start_from: a network whose layers and weights to begin with, in place of a fresh one of the usual layers. If it
             ends in softplus and no epoch makes it better, it is kept as it was.
-        calibration_count: how many of the held-out datasets go into the model directory.
+        calibration_count: how many calibration datasets go into the model directory. They are a tenth of all, at most
+            10,000, that neither train nor choose the epoch; what intervals are made of is computed from all of them.
         resume: continue after the last finished epoch of an interrupted run with the same arguments.
         report: told (steps done, steps in all) of the running epoch.
         say: told one line per epoch.
@@ -133,6 +135,8 @@ def _trained(
     if settings.sorts_rows and start_from is None:  # a given network has learned on rows as they came
         data = data.with_sorted_rows()
     tensorflow = import_tensorflow()
+    if gpu := name_of_gpu(tensorflow):
+        say(f"training on {gpu}")
     tensorflow.config.experimental.enable_op_determinism()
     keras = tensorflow.keras
     keras.utils.set_random_seed(settings.seed)
@@ -189,6 +193,7 @@ def _write_model_directory(output: Path, trainer: Trainer, calibration_count: in
         writer = csv.DictWriter(target, fieldnames=list(progress.history[0]))
         writer.writeheader()
         writer.writerows(progress.history)
+    intervals = conformal_intervals(trainer.predict(data.calibration_datasets), data.calibration_targets)
     plot_recovery(output / "recovery.png", data.validation_targets, estimates, data.spec.parameters, recoveries)
     seen = data.ranges
     manifest = Manifest(
@@ -210,6 +215,7 @@ def _write_model_directory(output: Path, trainer: Trainer, calibration_count: in
             trainer.configuration(),
         ),
         versions=versions(),
+        interval=intervals.to_json(data.spec.parameters),
     )
     write_card(output, manifest)
     write_manifest(output, manifest)  # last: a directory without it is no model

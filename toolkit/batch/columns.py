@@ -14,8 +14,23 @@ SOURCE_FILE, SOURCE_ROW, REASON = "source_file", "source_row", "reason"
 ORIGIN = (pa.field(SOURCE_FILE, pa.string(), nullable=False), pa.field(SOURCE_ROW, pa.int64(), nullable=False))
 
 
-def predicted_names(parameters: Sequence[str]) -> list[str]:
-    return [f"predicted_{parameter}" for parameter in parameters]
+def predicted_names(parameters: Sequence[str], interval: bool = False) -> list[str]:
+    """The columns that a run adds: of each parameter the estimate, and with `interval` both ends of one around it."""
+    ends = ("", "_low", "_high") if interval else ("",)
+    return [f"predicted_{parameter}{end}" for parameter in parameters for end in ends]
+
+
+def check_interval_names(parameters: Sequence[str]) -> None:
+    """Raises:
+    InputError: the end of one parameter's interval would be named like another's estimate.
+    """
+    for name in parameters:
+        for end in ("_low", "_high"):
+            if f"{name}{end}" in parameters:
+                raise InputError(
+                    f"predicted_{name}{end} would be both the estimate of {name}{end} and an end of the interval "
+                    f"around {name}. Leave out --interval, or train with other names."
+                )
 
 
 def user_schema(schema: pa.Schema) -> pa.Schema:
@@ -39,7 +54,7 @@ def user_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema(own, metadata=schema.metadata)
 
 
-def output_schema(source: Source, parameters: Sequence[str]) -> pa.Schema:
+def output_schema(source: Source, parameters: Sequence[str], interval: bool = False) -> pa.Schema:
     """Every column of the user's but the datasets, then the predictions, then where each row came from.
 
     Of a tidy table the id only: other columns may differ from row to row of a group.
@@ -49,7 +64,7 @@ def output_schema(source: Source, parameters: Sequence[str]) -> pa.Schema:
     kept = [field for field in user_schema(source.schema) if field.name not in source.layout.table_columns]
     if source.layout.by or source.grouped:
         kept = _ids(source)
-    predicted = [pa.field(name, pa.float32(), nullable=False) for name in predicted_names(parameters)]
+    predicted = [pa.field(name, pa.float32(), nullable=False) for name in predicted_names(parameters, interval)]
     return pa.schema([*kept, *predicted, *ORIGIN])
 
 
@@ -71,7 +86,7 @@ def _ids(source: Source) -> list[pa.Field]:
     return [schema.field(index) for index in range(schema.get_field_index(DATASET))]
 
 
-def check_schemas(sources: Sequence[Source], parameters: Sequence[str]) -> None:
+def check_schemas(sources: Sequence[Source], parameters: Sequence[str], interval: bool = False) -> None:
     """Whether the columns of all files are the same and none has a name that the output needs.
 
     Raises:
@@ -83,7 +98,7 @@ def check_schemas(sources: Sequence[Source], parameters: Sequence[str]) -> None:
         for name in names:
             if names.count(name) > 1:
                 raise InputError(f"{source.name}: two columns are named {name!r}. Rename one.")
-            if name in (SOURCE_FILE, SOURCE_ROW, REASON, *predicted_names(parameters)):
+            if name in (SOURCE_FILE, SOURCE_ROW, REASON, *predicted_names(parameters, interval)):
                 raise InputError(
                     f"{source.name}: has a column {name!r} already, which the result needs. Rename or drop it."
                 )

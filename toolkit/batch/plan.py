@@ -109,7 +109,7 @@ def plan_run(prepared: Prepared, *, workers: int | None, engine: str, resume: bo
     sources = job.sources
     # Of tidy tables nobody knows how many groups they hold: as many as if each were complete.
     shards = plan_shards([_as_groups(source) for source in sources] if is_tidy(sources) else sources)
-    predicted = [*predicted_names(job.spec.parameters), SOURCE_FILE, SOURCE_ROW]
+    predicted = [*predicted_names(job.spec.parameters, job.limits is not None), SOURCE_FILE, SOURCE_ROW]
     if engine == "local":
         workers = min(workers or usable_cores(), max(len(shards), 1))
     state, refused, shards_done = _state(prepared, len(shards), resume, overwrite)
@@ -121,7 +121,11 @@ def plan_run(prepared: Prepared, *, workers: int | None, engine: str, resume: bo
         sum(source.rows for source in sources),
         sum(len(source.row_groups) for source in sources),
         len(shards),
-        tuple(name for name in output_schema(sources[0], job.spec.parameters).names if name not in predicted),
+        tuple(
+            name
+            for name in output_schema(sources[0], job.spec.parameters, job.limits is not None).names
+            if name not in predicted
+        ),
         tuple(predicted),
         (job.scoring.name, *(path.name for path in job.others)),
         job.check,

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from toolkit.batch.checks import CHECKS
-from toolkit.batch.columns import REASON, SOURCE_FILE, SOURCE_ROW, check_schemas
+from toolkit.batch.columns import REASON, SOURCE_FILE, SOURCE_ROW, check_interval_names, check_schemas
 from toolkit.batch.damage import Lost, open_undamaged
 from toolkit.batch.paths import Paths, default_output
 from toolkit.batch.score import Job
@@ -17,6 +17,7 @@ from toolkit.batch.work import RunKey, run_key
 from toolkit.cores import usable_cores
 from toolkit.errors import InputError, ModelError
 from toolkit.estimator import DEFAULT_FILE
+from toolkit.interval_facts import limits_of
 from toolkit.manifest import ModelFile, check_unchanged, find_file, read_manifest
 from toolkit.runtime import runtime_for
 from toolkit.spec import Spec
@@ -63,6 +64,7 @@ def prepare(
     strict_range: bool,
     runtime: str | None = None,
     keep_going: bool = False,
+    interval: float | None = None,
 ) -> Prepared:
     """What `batch_predict` would do with these arguments, which are its own; it raises the same errors."""
     if check not in CHECKS:
@@ -85,7 +87,11 @@ def prepare(
         sources, lost = open_undamaged(names, lambda name: open_files([name])[0], usable_cores())
     else:
         sources, lost = open_files(names), ()
-    check_schemas(sources, manifest.spec.parameters)
+    limits = None
+    if interval is not None:
+        check_interval_names(manifest.spec.parameters)
+        limits = limits_of(scoring, manifest.spec, interval)
+    check_schemas(sources, manifest.spec.parameters, limits is not None)
     paths = Paths.of(default_output(given, names) if output is None else output)
     paths.check_not_inputs(names)
     ranges = "; ".join(f"{each.minimum:.9g} to {each.maximum:.9g}" for each in manifest.column_ranges)
@@ -95,6 +101,7 @@ def prepare(
         "--runtime": ran,
         "--check": check,
         "--strict-range": "on" if strict_range else "off",
+        "--interval": "off" if interval is None else f"{float(interval)!r}",
         "the training ranges": ranges,
     }
     key = run_key(options, (scoring, *others), sources)
@@ -109,6 +116,7 @@ def prepare(
         manifest.column_ranges,
         strict_range,
         ran,
+        limits,
     )
     return Prepared(job, key, paths, scoring, lost)
 

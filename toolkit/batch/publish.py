@@ -43,7 +43,7 @@ def publish(
     (folder, output), (_, refused) = folder_of(paths.output), folder_of(paths.rejected)
     with ExitStack() as both:  # left in reverse order
         sink = both.enter_context(folder.writer(output, staging))
-        schema = output_schema(first, job.spec.parameters)
+        schema = output_schema(first, job.spec.parameters, job.limits is not None)
         assemble(paths.work, [receipt.predicted for receipt in receipts], schema, sink, evidence)
         if rejected:
             sink = both.enter_context(folder.writer(refused, staging))

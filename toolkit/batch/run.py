@@ -47,6 +47,7 @@ def batch_predict(
     engine: str = "local",
     ray_address: str | None = None,
     keep_going: bool = False,
+    interval: float | None = None,
     resume: bool = False,
     overwrite: bool = False,
     report: Report = silent,
@@ -89,6 +90,9 @@ def batch_predict(
             that $RAY_ADDRESS names; else one is started on this machine, and ended afterwards.
         keep_going: leave out row groups and files that cannot be read, and name them in the summary. Every file is read
             once before.
+        interval: a level between 0 and 1, .9 say: for each parameter the output then also holds both ends of an
+            interval, `predicted_<parameter>_low` and `_high`, strictly positive, that holds the true value of that
+            share of all datasets like those of training. See toolkit/intervals.py.
         resume: go on with the unfinished run to the same output, if there is one.
         overwrite: replace a finished output.
         report: told of rows done, rows in all and rows rejected so far, after each shard.
@@ -122,6 +126,7 @@ def batch_predict(
         strict_range=strict_range,
         runtime=runtime,
         keep_going=keep_going,
+        interval=interval,
     )
     for line in prepared.describe_layouts():
         say(line)

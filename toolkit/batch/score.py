@@ -23,6 +23,7 @@ from toolkit.batch.smallest import Smallest
 from toolkit.batch.sources import Source
 from toolkit.batch.storage import Place
 from toolkit.datasets.groups import REASON as UNGROUPED
+from toolkit.intervals import Limits
 from toolkit.manifest import Range
 from toolkit.runtime import load, runtime_for
 from toolkit.spec import Spec
@@ -41,6 +42,7 @@ class Job:
         ranges: of each input column in training; none where nobody knows.
         strict_range: reject datasets outside them, instead of counting them.
         runtime: what runs the scoring file; None for the runtime of its ending.
+        limits: of the intervals around the scoring file's estimates; None where they are not asked for.
     """
 
     sources: tuple[Source, ...]
@@ -53,6 +55,7 @@ class Job:
     ranges: tuple[Range, ...] = ()
     strict_range: bool = False
     runtime: str | None = None
+    limits: Limits | None = None
 
 
 def load_engines(job: Job) -> Engines:
@@ -109,7 +112,7 @@ def score_rows(job: Job, shard: Shard, batches: Iterable[pa.RecordBatch], engine
     """Score the rows of a shard and check every output; its arguments and errors are those of `score_shard`."""
     source = job.sources[shard.source]
     checks = ShardChecks(engines, job.check, job.spec.parameters, source.name, shard.index)
-    predictions, rejects = output_schema(source, job.spec.parameters), rejected_schema(source)
+    predictions, rejects = output_schema(source, job.spec.parameters, job.limits is not None), rejected_schema(source)
     predicted: list[pa.RecordBatch] = []
     rejected: list[pa.RecordBatch] = []
     reasons: Counter[str] = Counter()
@@ -140,8 +143,9 @@ def score_rows(job: Job, shard: Shard, batches: Iterable[pa.RecordBatch], engine
             refused = batch.filter(pa.array(~accepted))
             rejected.append(_rows(refused, rejects, source, rows[~accepted], {REASON: pa.array(why, pa.string())}))
             batch, rows = batch.filter(pa.array(accepted)), rows[accepted]
-        arrays = [_as_arrow(np.ascontiguousarray(column)) for column in estimates.T]
-        columns = dict(zip(predicted_names(job.spec.parameters), arrays, strict=True))
+        made = np.stack([estimates, *job.limits(estimates)], axis=-1) if job.limits else estimates[:, :, np.newaxis]
+        arrays = [_as_arrow(np.ascontiguousarray(column)) for column in made.reshape(len(made), -1).T]
+        columns = dict(zip(predicted_names(job.spec.parameters, job.limits is not None), arrays, strict=True))
         predicted.append(_rows(batch, predictions, source, rows, columns))
     return Scored(
         shard,

@@ -32,6 +32,7 @@ class Summary:
         smallest: for each parameter its three smallest predictions in ascending order, each with `value`,
             `source_file` and `source_row`; of equal ones the first in input order.
         runtime: what ran the scoring file.
+        interval: level of the intervals around the predictions; None without any.
         lost: row groups and files that could not be read and were left out; rows in = predicted + rejected + lost.
     """
 
@@ -48,6 +49,7 @@ class Summary:
     smallest: dict[str, list[dict[str, Any]]]
     runtime: str
     lost: tuple[Lost, ...] = ()
+    interval: float | None = None
 
     @property
     def rows_lost(self) -> int:
@@ -68,6 +70,7 @@ class Summary:
             "smallest": self.smallest,
             "runtime": self.runtime,
             "lost": [each.to_json() for each in self.lost],
+            "interval": self.interval,
         }
 
 
@@ -96,6 +99,7 @@ def evidence_of(
         "formats": [check.to_json(parameters) for check in checks.values()],
         "smallest": {name: [one.to_json() for one in found] for name, found in zip(parameters, smallest, strict=True)},
         "lost": [each.to_json() for each in lost],
+        "interval": job.limits.level if job.limits else None,
     }
 
 
@@ -114,4 +118,5 @@ def summary_of(evidence: Mapping[str, Any], parameters: tuple[str, ...], paths: 
         evidence["smallest"],
         evidence["model"]["runtime"],
         tuple(map(Lost.from_json, evidence["lost"])),
+        evidence["interval"],
     )

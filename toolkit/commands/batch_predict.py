@@ -69,6 +69,12 @@ REJECTED = 3  # exit code: finished, but rows were rejected
 @click.option(
     "--keep-going", is_flag=True, help="Leave out and name row groups and files that cannot be read; score the rest."
 )
+@click.option(
+    "--interval",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="LEVEL",
+    help="Add both ends of an interval around each estimate, that hold the true value so often: 0.9.",
+)
 @click.option("--resume", is_flag=True, help="Finish an interrupted run.")
 @click.option("--overwrite", is_flag=True, help="Replace a finished output.")
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; one per usable core by default.")
@@ -99,6 +105,7 @@ def batch_predict_command(
     engine: str,
     ray_address: str | None,
     keep_going: bool,
+    interval: float | None,
     resume: bool,
     overwrite: bool,
     dry_run: bool,
@@ -124,6 +131,7 @@ def batch_predict_command(
         "strict_range": strict_range,
         "runtime": runtime,
         "keep_going": keep_going,
+        "interval": interval,
     }
     if dry_run:
         from toolkit.batch.plan import plan_run

@@ -20,6 +20,14 @@ from toolkit.options import Names, column_option, examples, file, json_option, m
 @column_option
 @click.option("--group-by", type=Names(), metavar="ID", help="Tidy tables, one row an observation: columns of the id.")
 @click.option("--columns", type=Names(), metavar="A,B", help="With --group-by, the columns of a dataset, in order.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="LEVEL",
+    default=0.9,
+    show_default=True,
+    help="Measure how often intervals of this level hold the true value.",
+)
 @click.option("--report", type=path, metavar="FILE.html", help="Write a page with plots of every parameter and file.")
 @json_option
 @quiet_option
@@ -29,6 +37,7 @@ def evaluate_command(
     column: str | None,
     group_by: tuple[str, ...] | None,
     columns: tuple[str, ...] | None,
+    interval: float,
     report: Path | None,
     as_json: bool,
     quiet: bool,
@@ -44,7 +53,13 @@ def evaluate_command(
 
     with rows_progress("evaluate", quiet=quiet or as_json, unit="datasets") as progress:
         evaluation = evaluate(
-            model, datasets, column=column, group_by=group_by or (), columns=columns or (), report=progress
+            model,
+            datasets,
+            column=column,
+            group_by=group_by or (),
+            columns=columns or (),
+            interval=interval,
+            report=progress,
         )
     if as_json:
         print_json(evaluation.to_json())

@@ -2,6 +2,7 @@
 
 run.py       the verb
 measures.py  estimates against true values, in numbers
+coverage.py  how often intervals hold the true value
 result.py    what was found
 table.py     what the command prints
 page.py      the report: one self-contained HTML page

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from toolkit.evaluation.plots import axis_around, bias_plot, errors_plot, recovery_plot
-from toolkit.evaluation.table import outside_in_words
+from toolkit.evaluation.table import outside_in_words, thirds_in_words
 from toolkit.report.document import document, write_document
 from toolkit.report.markup import Markup, count, folded, listed, number, table, tag
 
 if TYPE_CHECKING:
+    from toolkit.evaluation.coverage import Coverage
     from toolkit.evaluation.measures import Bin
     from toolkit.evaluation.result import Evaluated, Evaluation
     from toolkit.report.svg import Axis
@@ -100,7 +101,27 @@ def _summary(evaluation: Evaluation) -> Markup:
         )
         if evaluation.files
         else tag("p", "No file has been exported yet.", class_="quiet"),
+        *_intervals(evaluation),
     )
+
+
+def _intervals(evaluation: Evaluation) -> list[Markup]:
+    known = [each for each in _everything(evaluation) if each.coverage]
+    if not known:
+        return []
+    names = evaluation.manifest.spec.parameters
+    level = next(iter(known[0].coverage.values())).level
+    rows = [[_name(each), *(_covered(each.coverage[name]) for name in names)] for each in known]
+    explained = (
+        "In brackets the thirds of the datasets with the smallest, middle and largest true values; ×: the geometric "
+        "mean of an interval's high over its low end. Promised is the level, over all datasets like those of training."
+    )
+    caption = f"How often the true value is in its interval of level {level:g}"
+    return [table(("File", *names), rows, caption), tag("p", explained, class_="quiet")]
+
+
+def _covered(found: Coverage) -> str:
+    return f"{100 * found.coverage:.1f}% ({thirds_in_words(found)}), × {number(found.mean_width_ratio)}"
 
 
 def _parameter(evaluation: Evaluation, index: int) -> Markup:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.batch.ranges import RangeCount
+from toolkit.evaluation.coverage import Coverage
 from toolkit.evaluation.measures import Measures
 from toolkit.json_values import jsonable
 from toolkit.manifest import Manifest
@@ -27,6 +28,7 @@ class Evaluated:
         file: its name; that of the file that holds the weights for the network.
         measures: by parameter; empty where it could not be run.
         shown: float64 (points, parameters), the estimates that plots show.
+        coverage: of its intervals, by parameter; empty where it knows none of the level asked for.
         failures: why it could not be run, or that estimates are not finite and positive.
     """
 
@@ -36,6 +38,7 @@ class Evaluated:
     measures: Mapping[str, Measures]
     shown: NDArray[np.float64]
     failures: tuple[str, ...]
+    coverage: Mapping[str, Coverage] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -43,6 +46,7 @@ class Evaluated:
             "format": self.format,
             "precision": self.precision,
             "parameters": {name: each.to_json() for name, each in self.measures.items()},
+            "intervals": {name: each.to_json() for name, each in self.coverage.items()},
             "failures": list(self.failures),
         }
 

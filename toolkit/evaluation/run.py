@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,10 @@ from toolkit.contained import open_child
 from toolkit.datasets import Layout, layout_for, open_parquet, sort_rows
 from toolkit.datasets.tidy import DATASET
 from toolkit.errors import InputError, ModelError, did_you_mean
+from toolkit.evaluation.coverage import coverages_of
 from toolkit.evaluation.measures import Measures, measure
 from toolkit.evaluation.result import Evaluated, Evaluation, RowOrder
+from toolkit.intervals import DEFAULT_LEVEL, rank_of
 from toolkit.manifest import KERAS_FILE, WEIGHTS_FILE, Manifest, check_unchanged, read_manifest
 from toolkit.progress import Report, silent
 from toolkit.promise import keeps_promise
@@ -69,6 +71,7 @@ def evaluate(
     column: str | None = None,
     group_by: str | Sequence[str] = (),
     columns: Sequence[str] = (),
+    interval: float = DEFAULT_LEVEL,
     report: Report = silent,
 ) -> Evaluation:
     """How well the network of a model directory, and every file exported from it, recover known parameters.
@@ -83,6 +86,7 @@ def evaluate(
         group_by: of tidy tables, one row an observation: the column, or columns, whose values name a dataset. Its true
             values stand in each of its rows. The tables are grouped in the folder for temporary files.
         columns: of tidy tables, those of a dataset in the model's order; the model's names by default.
+        interval: level of the intervals whose coverage is measured, for all files that know some.
         report: told (datasets done, datasets in all), those of every file counted.
     Raises:
         ModelError: no model, or a network that cannot be run.
@@ -100,12 +104,13 @@ def evaluate(
             sources = [_open_groups(names, manifest.spec, by, columns or manifest.spec.columns, folder)]
         else:
             sources = [_open(Path(name), manifest.spec, column) for name in names]
-        return _evaluate(model, manifest, [Path(name) for name in names], sources, report)
+        return _evaluate(model, manifest, [Path(name) for name in names], sources, interval, report)
 
 
 def _evaluate(
-    model: Path, manifest: Manifest, names: Sequence[Path], sources: Sequence[Source], report: Report
+    model: Path, manifest: Manifest, names: Sequence[Path], sources: Sequence[Source], level: float, report: Report
 ) -> Evaluation:
+    rank_of(level, 1)  # a level that is none is refused before anything is run
     total = sum(source.datasets for source in sources)
     if not total:
         raise InputError(f"{', '.join(map(str, names)) or 'evaluate'}: no datasets to evaluate on.")
@@ -121,11 +126,16 @@ def _evaluate(
     shown = np.unique(np.linspace(0, total - 1, min(total, SHOWN)).astype(np.int64))
     precision = "float64" if name == WEIGHTS_FILE else "float32"
     network = _evaluated(name, "network", precision, manifest.spec, seen.true, seen.estimates, shown)
+    network = replace(
+        network, coverage=coverages_of(name, manifest.interval, manifest.spec, level, seen.true, seen.estimates)
+    )
     files = []
     for entry in manifest.files:
         try:
             estimates = _run(check_unchanged(model, entry), manifest.spec, sources, step)
             found = _evaluated(entry.file, entry.format, entry.precision, manifest.spec, seen.true, estimates, shown)
+            coverage = coverages_of(entry.file, entry.interval, manifest.spec, level, seen.true, estimates)
+            found = replace(found, coverage=coverage)
         except ModelError as error:
             nothing = np.empty((0, len(manifest.parameters)))
             found = Evaluated(entry.file, entry.format, entry.precision, {}, nothing, (str(error),))

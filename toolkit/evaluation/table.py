@@ -9,6 +9,7 @@ from toolkit.errors import printable
 from toolkit.tables import new_console, print_table
 
 if TYPE_CHECKING:
+    from toolkit.evaluation.coverage import Coverage
     from toolkit.evaluation.measures import Bin
     from toolkit.evaluation.result import Evaluated, Evaluation
     from toolkit.recovery import Recovery
@@ -20,12 +21,23 @@ PARAMETER_HEADINGS = (
 )
 
 
+COVERAGE_HEADINGS = (
+    "file",
+    "intervals of level",
+    "hold the true value",
+    "thirds, smallest true values first",
+    "high/low",
+)
+
+
 def print_evaluation(evaluation: Evaluation) -> None:
     """The tables, what lies outside the training ranges, and every failure in full."""
     console = new_console()
     everything = [evaluation.network, *evaluation.files]
     styles = ["red" if each.failures else None for each in everything]
     print_table(console, FILE_HEADINGS, [_file_row(each) for each in everything], styles)
+    if any(each.coverage for each in everything):
+        print_table(console, COVERAGE_HEADINGS, [_coverage_row(each) for each in everything if each.coverage])
     rows = [_parameter_row(evaluation, name) for name in evaluation.manifest.spec.parameters]
     print_table(console, PARAMETER_HEADINGS, rows)
     for line in [f"{evaluation.datasets:,} datasets. {outside_in_words(evaluation)}", ORDER.format(evaluation)]:
@@ -70,6 +82,22 @@ def _file_row(each: Evaluated) -> list[str]:
         column(lambda found: f"{found.median_relative_error:.2%}"),
         column(lambda found: f"{found.p90_relative_error:.2%}"),
     ]
+
+
+def _coverage_row(each: Evaluated) -> list[str]:
+    found = each.coverage
+    return [
+        each.file,
+        f"{next(iter(found.values())).level:g}",
+        ", ".join(f"{name} {one.coverage:.1%}" for name, one in found.items()),
+        ", ".join(f"{name} {thirds_in_words(one)}" for name, one in found.items()),
+        ", ".join(f"{name} {one.mean_width_ratio:.3g}" for name, one in found.items()),
+    ]
+
+
+def thirds_in_words(found: Coverage) -> str:
+    """`89/90/92%`."""
+    return "/".join(f"{100 * each:.0f}" for each in found.thirds) + "%"
 
 
 def _parameter_row(evaluation: Evaluation, name: str) -> list[str]:
