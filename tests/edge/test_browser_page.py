@@ -20,6 +20,8 @@ import pytest
 from tests.browser import Browser, Page, find_chromium, open_browser
 from tests.edge_inputs import MODEL, ROOT, real_datasets, require
 from tests.edge_web import served
+from toolkit.datasets import sort_rows
+from toolkit.manifest import read_manifest
 from toolkit.runtime import load
 from toolkit.targets.npm import installed, why_no_node
 
@@ -27,6 +29,7 @@ PROJECT = ROOT / "samples" / "browser"
 MEASURED = ROOT / "samples" / "response_times.parquet"
 HOST = 2e-6  # largest relative difference from the host's estimates. Measured: 3.7e-7, in onnxruntime-web
 NAMES = ("v", "a", "t0")
+SORTED = read_manifest(MODEL).spec.sorted_rows
 DONE = "!document.querySelector('#results').hidden || !document.querySelector('#error').hidden"
 
 Open = Callable[..., Page]
@@ -112,7 +115,8 @@ def estimates_of(rows: list[dict[str, str]]) -> np.ndarray[Any, Any]:
 
 
 def host_estimates(datasets: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return load(MODEL / "model.float32.onnx")(datasets.astype(np.float32))
+    datasets = datasets.astype(np.float32)
+    return load(MODEL / "model.float32.onnx")(sort_rows(datasets) if SORTED else datasets)
 
 
 def csv_of(
@@ -526,9 +530,12 @@ def test_names_and_shapes_are_the_models_own_and_shown_as_they_are_written(
     manifest = json.loads((MODEL / "manifest.json").read_text())
     manifest["input"] |= {"columns": ["<b>time</b>", "x & y"], "ranges": []}  # a model of which no ranges are known
     manifest["parameters"][0]["name"] = "<img src=x>"
+    manifest["input"]["sorted_rows"] = True
     (model / "manifest.json").write_text(json.dumps(manifest))
     assert build(packages, model, MEASURED, "--to", tmp_path / "site").returncode == 0
-    (tmp_path / "trials.csv").write_text(csv_of(real_datasets()[:3], "<i>id,<b>time</b>,x & y"))
+    datasets = np.random.default_rng(0).permuted(real_datasets()[:3], axis=1)  # ties in one column, a sign in the other
+    datasets[:, :, 0] = np.round(datasets[:, :, 0], 1) - 0.5
+    (tmp_path / "trials.csv").write_text(csv_of(datasets, "<i>id,<b>time</b>,x & y"))
     with served(tmp_path / "site") as url:
         page = browser.open(f"{url}index.html", width=360)
         page.wait_until("document.documentElement.dataset.ready === 'yes'")
@@ -537,6 +544,9 @@ def test_names_and_shapes_are_the_models_own_and_shown_as_they_are_written(
         assert said(page, "#status") == "3 datasets read: 3 estimated, 0 not."
         assert said(page, "#format-text pre").startswith("dataset,<b>time</b>,x & y\nfirst,0.5,0.5\n")
         assert page.evaluate("document.querySelectorAll('img, b, i').length") == 0 and page.complaints == []
+        rows = [[float(each) for each in list(row.values())[1:4]] for row in downloaded(page, tmp_path)]
+        expected = load(MODEL / "model.float32.onnx")(sort_rows(datasets))
+        assert np.allclose(rows, expected, rtol=HOST, atol=0)
 
 
 def test_a_model_that_is_not_the_verified_one_is_refused_by_build_and_page(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import Result
 
+from export.ort import to_ort
 from tests.edge_inputs import MODEL, entries, extreme_datasets, real_datasets, require, sweep_file
 from tests.edge_web import check_extreme, check_real, check_sweep
 from toolkit.errors import InputError, ModelError
@@ -34,6 +36,14 @@ def test_estimates_in_node_are_positive_and_those_of_the_host(file: str, variant
     check_sweep(TARGET.load(head, entry, variant)(logits), logits)
 
 
+def test_files_of_onnx_runtimes_own_format_give_the_same(tmp_path: Path) -> None:
+    entry = replace(entries()[FILES[0]], file="model.float32.ort", format="ort")
+    assert TARGET.runs(entry) == "" and TARGET.variants(entry) == ("saved",)
+    path = tmp_path / entry.file
+    path.write_bytes(to_ort((MODEL / FILES[0]).read_bytes(), "float32", 3))
+    check_real(TARGET.load(path, entry, "saved")(real_datasets()), real_datasets(), FILES[0], "float32")
+
+
 def test_any_number_of_datasets_has_the_same_estimates_one_by_one() -> None:
     predict = TARGET.load(MODEL / FILES[0], entries()[FILES[0]], "optimized")
     many = predict(real_datasets()[:33])
@@ -43,7 +53,7 @@ def test_any_number_of_datasets_has_the_same_estimates_one_by_one() -> None:
 
 def test_files_that_node_does_not_take_are_named_with_the_reason(tmp_path: Path) -> None:
     tflite = next(entry for entry in entries().values() if entry.format == "tflite")
-    assert TARGET.runs(tflite) == "onnxruntime-web runs .onnx files, not .tflite"
+    assert TARGET.runs(tflite) == "onnxruntime-web runs .onnx and .ort files, not .tflite"
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(b"\x08nothing")
     entry = entries()[FILES[0]]

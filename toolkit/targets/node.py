@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from toolkit.errors import InputError, ModelError, TargetError
+from toolkit.runtime import KERNELS
 from toolkit.targets.npm import installed, why_no_node
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).parent / "javascript"
 ENGINE = Path("onnxruntime-web", "dist", "ort.node.min.mjs")
-OPTIMIZATION = {"optimized": "all", "unoptimized": "disabled"}  # the names of the host's kernel sets
+FORMATS = ("onnx", "ort")
+OPTIMIZATION = {"optimized": "all", "unoptimized": "disabled", "saved": "disabled"}  # for the host's kernel sets
 NOT_TAKEN, OTHER_SHAPE = 3, 4  # exit codes of estimates.mjs
 TIMEOUT_SECONDS = 300.0
 
@@ -30,10 +32,10 @@ class _Node:
         return why_no_node()
 
     def runs(self, entry: ModelFile) -> str:
-        return "" if entry.format == "onnx" else f"onnxruntime-web runs .onnx files, not .{entry.format}"
+        return "" if entry.format in FORMATS else f"onnxruntime-web runs .onnx and .ort files, not .{entry.format}"
 
     def variants(self, entry: ModelFile) -> tuple[str, ...]:
-        return tuple(OPTIMIZATION)
+        return KERNELS[f".{entry.format}"]
 
     def load(self, path: Path, entry: ModelFile, variant: str) -> Predict:
         engine = installed("onnxruntime-web", PROJECT) / ENGINE
