@@ -120,9 +120,9 @@ def simulate(count, rng):
 
 
 def test_simulate_reports_datasets_as_they_are_made(good: str, tmp_path: Path) -> None:
-    reports: list[tuple[int, int]] = []
-    simulate(good, 2 * BLOCK + 7, tmp_path / "out.parquet", report=lambda done, total: reports.append((done, total)))
-    assert reports == [(done, 2 * BLOCK + 7) for done in (0, BLOCK, 2 * BLOCK, 2 * BLOCK + 7)]
+    reports: list[tuple[int, ...]] = []
+    simulate(good, 2 * BLOCK + 7, tmp_path / "out.parquet", report=lambda *told: reports.append(told))
+    assert reports == [(done, 2 * BLOCK + 7, 0) for done in (0, BLOCK, 2 * BLOCK, 2 * BLOCK + 7)]
 
 
 def test_simulate_replaces_an_older_file_and_leaves_nothing_else(good: str, tmp_path: Path) -> None:
@@ -244,6 +244,33 @@ def test_simulate_names_the_first_bad_block_whatever_the_number_of_workers(tmp_p
     assert len(messages) == 1
     assert "datasets[" in messages.pop()
     assert os.listdir(tmp_path) == ["sim.py"]
+
+
+def test_command_keeps_going_without_what_is_no_good(toolkit_command: Callable[..., Result], tmp_path: Path) -> None:
+    # Of blocks of 256 the second raises, and of the others one dataset in a hundred is not finite.
+    raising = "assert not np.isclose(parameters[0, 0], SECOND), 'unlucky'"
+    second = by_hand(1, 3, 1)[1][0, 0]
+    changed = f"datasets[50::100, 2, 1] = np.inf; {raising.replace('SECOND', repr(float(second)))}"
+    function, output = write(tmp_path, GOOD.replace("    time", f"    {changed}\n    time")), tmp_path / "out.parquet"
+    arguments = ("simulate", function, output, "--count", 3 * BLOCK + 7, "--seed", 3)
+    assert toolkit_command(*arguments).exit_code == 1
+    assert not output.exists()
+    result = toolkit_command(*arguments, "--keep-going", "--workers", 2)
+    assert result.exit_code == 3, result.output
+    lines = result.stderr.splitlines()
+    first = f"{function}, block 0 of seed 3: datasets[50, 2, 1] is inf. Return numbers that are finite in float32."
+    assert f"left out 3 of a block. The first: {first}" in lines
+    assert any("left out 256 of a block. " in line and "block 1 of seed 3: raised Assertion" in line for line in lines)
+    assert "To see it again: simulate(256, np.random.default_rng([3, 1]))" in lines
+    assert lines[-1] == f"{output}: 513 datasets; 262 of 775 are left out"
+    wanted = [
+        np.delete(by_hand(count, 3, block)[1], np.s_[50::100], 0) for block, count in ((0, 256), (2, 256), (3, 7))
+    ]
+    assert np.array_equal(pq.read_table(output)["a"].to_numpy(), np.concatenate(wanted)[:, 0].astype(np.float32))
+    nothing = write(tmp_path, GOOD.replace("    return", "    return 1 / 0, "), "none.py")
+    result = toolkit_command("simulate", nothing, tmp_path / "none.parquet", "--count", 300, "--keep-going")
+    assert result.exit_code == 1 and "Nothing is left of 300 datasets. Mend the simulator." in result.stderr
+    assert not (tmp_path / "none.parquet").exists()
 
 
 def test_simulate_refuses_another_shape_in_a_later_block(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,16 @@ COMPRESSION = "lz4"
 
 
 def simulate(
-    function: str, count: int, output: Path, *, seed: int = 0, workers: int | None = None, report: Report = silent
-) -> None:
+    function: str,
+    count: int,
+    output: Path,
+    *,
+    seed: int = 0,
+    workers: int | None = None,
+    keep_going: bool = False,
+    report: Report = silent,
+    say: Callable[[str], None] = lambda line: None,
+) -> int:
     """Write `count` simulated datasets to a Parquet file, which appears whole or not at all and replaces an older one.
 
     The file holds `x`, one dataset a row as nested fixed-size lists of float32, then a float32 column for each
@@ -39,9 +47,13 @@ def simulate(
     Args:
         function: "FILE.py:FUNCTION"; what it must be, see `open_simulator`.
         workers: processes; by default one for each core this process may use.
-        report: called with the datasets made so far and `count`.
+        keep_going: leave out datasets that are not finite, and blocks whose call raised or returned something else.
+        report: called with the datasets made so far, `count`, and how many of those made were left out.
+        say: told of each block of which something is left out.
+    Returns:
+        How many datasets were left out; without `keep_going` none ever are.
     Raises:
-        SimulatorError: the simulator cannot be loaded, fails, or returns what it must not.
+        SimulatorError: the simulator cannot be loaded, fails, or returns what it must not; or nothing at all is left.
         OutputError: `output` cannot be written.
     """
     if count < 1:
@@ -53,13 +65,30 @@ def simulate(
         _as_output_error(output),
         appears_whole(output) as partial,
     ):
-        _write(partial, simulator, count, seed, report)
+        lost = 0
+
+        def leave_out(number: int, why: str) -> None:
+            nonlocal lost
+            lost += number
+            if lost == count:
+                raise SimulatorError(f"{why}\nNothing is left of {count:,} datasets. Mend the simulator.")
+            say(f"left out {number} of a block. The first: {why}")
+
+        def report_good(good: int) -> None:
+            report(good + lost, count, lost)
+
+        blocks = (
+            simulator.good_blocks(count, leave_out, seed=seed) if keep_going else simulator.blocks(count, seed=seed)
+        )
+        report_good(0)
+        _write(partial, simulator, _row_groups(blocks, report_good))
+        return lost
 
 
-def _write(partial: Path, simulator: Simulator, count: int, seed: int, report: Report) -> None:
+def _write(partial: Path, simulator: Simulator, row_groups: Iterator[Pair]) -> None:
     writer: Any = None
     try:
-        for datasets, truths in _row_groups(simulator, count, seed, report):
+        for datasets, truths in row_groups:
             table = _to_table(datasets, truths, simulator)
             if writer is None:
                 options = {"compression": COMPRESSION, "use_dictionary": False}
@@ -70,20 +99,25 @@ def _write(partial: Path, simulator: Simulator, count: int, seed: int, report: R
             writer.close()
 
 
-def _row_groups(simulator: Simulator, count: int, seed: int, report: Report) -> Iterator[Pair]:
+def _row_groups(blocks: Iterator[Pair], report: Callable[[int], None]) -> Iterator[Pair]:
     """The blocks, joined to row groups of whole blocks."""
     waiting: list[Pair] = []
-    done = 0
-    report(done, count)
-    for block in simulator.blocks(count, seed=seed):
+    done = waiting_count = 0
+    for block in blocks:
+        fitting = max(BLOCK, min(ROW_GROUP, ROW_GROUP_BYTES // block[0][0].nbytes) // BLOCK * BLOCK)
+        if waiting_count + len(block[0]) > fitting:
+            yield _joined(waiting)
+            waiting, waiting_count = [], 0
         waiting.append(block)
+        waiting_count += len(block[0])
         done += len(block[0])
-        fitting = min(ROW_GROUP, ROW_GROUP_BYTES // block[0][0].nbytes)
-        if len(waiting) >= fitting // BLOCK or done == count:
-            datasets, truths = zip(*waiting, strict=True)
-            waiting.clear()
-            yield np.concatenate(datasets), np.concatenate(truths)
-        report(done, count)
+        report(done)
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(pairs: Sequence[Pair]) -> Pair:
+    return np.concatenate([datasets for datasets, _ in pairs]), np.concatenate([truths for _, truths in pairs])
 
 
 def _to_table(datasets: NDArray[np.float32], truths: NDArray[np.float32], simulator: Simulator) -> pa.Table:

@@ -19,14 +19,30 @@ from toolkit.options import examples, path, quiet_option
 @click.option("--count", type=click.IntRange(min=1), required=True, help="Datasets to simulate.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; every usable core by default.")
+@click.option("--keep-going", is_flag=True, help="Leave out what is no good, name it, write the rest (exit code 3).")
 @quiet_option
-def simulate_command(function: str, output: Path, count: int, seed: int, workers: int | None, quiet: bool) -> None:
+@click.pass_context
+def simulate_command(
+    context: click.Context,
+    function: str,
+    output: Path,
+    count: int,
+    seed: int,
+    workers: int | None,
+    keep_going: bool,
+    quiet: bool,
+) -> None:
     """Write datasets and their true parameters, made by your function, to a Parquet file.
 
     FUNCTION takes (count, rng) and returns float arrays (count, rows, columns) and (count, parameters).
     """
-    from toolkit.progress import rows_progress
+    from toolkit.progress import rows_progress, say
     from toolkit.simulate import simulate
 
     with rows_progress("simulate", quiet=quiet, unit="datasets") as report:
-        simulate(function, count, output, seed=seed, workers=workers, report=report)
+        lost = simulate(
+            function, count, output, seed=seed, workers=workers, keep_going=keep_going, report=report, say=say
+        )
+    if lost:
+        say(f"{output}: {count - lost:,} datasets; {lost:,} of {count:,} are left out")
+        context.exit(3)
