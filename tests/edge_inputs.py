@@ -66,12 +66,13 @@ def truth_of(datasets: FloatArray) -> NDArray[np.float64]:
     return np.logaddexp(0.0, load_logits(MODEL)(datasets))
 
 
-def sweep_file(entry: ModelFile, folder: Path) -> tuple[Path, FloatArray]:
-    """The last step of one of the files alone, and logits for it: float32 (256, 1, parameters), -100 to 100.
+def sweep_file(file: ModelFile | Path, folder: Path) -> tuple[Path, FloatArray]:
+    """The last step of a file alone, and logits for it: float32 (256, 1, parameters), from -100 to 100.
 
     No dataset leads a trained network to every logit, so the file is cut behind its last layer; the operations, and so
     the kernels, are those of the whole file.
     """
     logits = np.linspace(-SWEEP, SWEEP, 256, dtype=np.float32)
     parameters = len(read_manifest(MODEL).spec.parameters)
-    return write_head(MODEL / entry.file, folder), np.repeat(logits, parameters).reshape(-1, 1, parameters)
+    path = file if isinstance(file, Path) else MODEL / file.file
+    return write_head(path, folder), np.repeat(logits, parameters).reshape(-1, 1, parameters)

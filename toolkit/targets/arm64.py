@@ -42,7 +42,8 @@ class _Arm64:
 
     def variants(self, entry: ModelFile) -> tuple[str, ...]:
         """A file for float16 arithmetic is also run in it. Others are not: what they are proved for is float32."""
-        return (A72, A76)
+        in_float16 = entry.arithmetic == "float16" and entry.format == "tflite"
+        return (A72, A76, A76_FLOAT16) if in_float16 else (A72, A76)
 
     def load(self, path: Path, entry: ModelFile, variant: str) -> Predict:
         engine = ENGINES[path.suffix] + ("-float16" if variant == A76_FLOAT16 else "")
