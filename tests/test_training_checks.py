@@ -91,10 +91,10 @@ def test_a_parameter_over_many_orders_of_magnitude_is_named(good: tuple[np.ndarr
 def test_a_parameter_that_varies_by_a_small_part_of_itself_is_named(
     good: tuple[np.ndarray, Numbers], tmp_path: Path
 ) -> None:
-    good[1]["p"] = 1000 + good[1]["p"]
+    good[1]["p"] = 20_000 + good[1]["p"]
     assert warnings(tmp_path, *good) == [
-        "warning: FILE: 'p' is from 1001.002 to 1001.998 and varies by 0.0003 of its size, which half-precision and "
-        "int8 files round away. Estimate by how much it is above a fixed value."
+        "warning: FILE: 'p' is from 20001 to 20002 and varies by 1e-05 of its size, of which float32 keeps few digits. "
+        "Estimate by how much it is above a fixed value."
     ]
 
 

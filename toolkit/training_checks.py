@@ -17,7 +17,7 @@ Pair = tuple[NDArray[np.float32], NDArray[np.float32]]  # datasets (n, rows, col
 
 # The loss divides by a parameter's variance, which has to be a normal float32.
 LEAST_SPREAD, LARGEST_SPREAD = 1e-18, 1e18
-FEW_DIGITS = 1e-3  # of a parameter's size: half precision keeps no more of a weight, and estimates of it vary by less
+FEW_DIGITS = 1e-4  # of a parameter's size: float32 has steps of 6e-8 of it (1e-3 is as good as any, files included)
 MANY_ORDERS = 1e4  # the largest value of a parameter over its smallest
 FAR_OUT = 100.0  # times the range in which nearly all values of a column lie
 NEARLY_ALL = (0.0005, 0.9995)
@@ -142,8 +142,8 @@ def _of_parameters(moments: Moments, targets: NDArray[np.float32], source: str) 
         if deviations[index] < FEW_DIGITS * means[index]:
             share = deviations[index] / means[index]
             found.append(
-                f"{source}: {name!r} is from {low:.7g} to {high:.7g} and varies by {share:.1g} of its size, which "
-                "half-precision and int8 files round away. Estimate by how much it is above a fixed value."
+                f"{source}: {name!r} is from {low:.7g} to {high:.7g} and varies by {share:.1g} of its size, of which "
+                "float32 keeps few digits. Estimate by how much it is above a fixed value."
             )
     exact = targets.astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):  # a parameter may not vary in a part of the datasets
