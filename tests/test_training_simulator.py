@@ -106,6 +106,7 @@ def test_no_dataset_is_met_twice(tmp_path: Path) -> None:
     with opened(function, seed=1) as data:
         for epoch in (0, 1, 2):
             sets[f"epoch {epoch}"] = set(ps(data.batches(epoch, 64, exchangeable_rows=True)).tolist())
+        assert data.pieces.different == 2000  # no step is made in epoch 0
         sets["validation"] = set(data.validation_targets[:, 0].tolist())
         sets["calibration"] = set(data.calibration_targets[:, 0].tolist())
     for seed in (0, 1, 2):  # what one evaluates on is made by `toolkit simulate`, with whatever seed

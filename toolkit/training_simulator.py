@@ -119,10 +119,11 @@ class SimulatedPieces:
         self.pool_bytes = 4 * spec.rows * len(spec.columns) * BLOCK * POOL_BLOCKS
 
     def of_epoch(self, epoch: int, rng: np.random.Generator) -> Iterator[Pair]:
-        """The epoch's blocks in order; `rng` is not asked."""
+        """The epoch's blocks in order; `rng` is not asked. Epoch 0, of before the first step, does not count."""
         for datasets, targets in self._draws.draw(self.count, Purpose.TRAINING, epoch):
             self._ranges.add(datasets, targets)
-            self.different += len(datasets)
+            if epoch:
+                self.different += len(datasets)
             yield datasets, targets
 
     def configuration(self) -> dict[str, str | int | float | bool]:
