@@ -59,7 +59,7 @@ function describe() {
   at('takes').textContent = `from datasets of ${model.rows} rows of ${listed(columns)}, in a CSV or Parquet file`
   const header = ['dataset', ...columns].join(',')
   const ranges = model.columns.filter((column) => Number.isFinite(column.minimum))
-    .map((column) => `${column.name} from ${shown(column.minimum)} to ${shown(column.maximum)}`)
+    .map((column) => `${column.name} from ${Number(shown(column.minimum))} to ${Number(shown(column.maximum))}`)
   at('format-text').replaceChildren(
     element('p', {}, element('strong', {}, 'CSV'), ` with the columns ${listed(columns)}, one observation in each line: ${model.rows} lines are a dataset. `,
       'For several datasets, add a column whose values tell them apart. Semicolons, tabs and decimal commas are understood.'),
@@ -190,7 +190,7 @@ function outside(numbers) {
       low = Math.min(low, numbers[index])
       high = Math.max(high, numbers[index])
     }
-    const range = `trained from ${shown(minimum)} to ${shown(maximum)}`
+    const range = `trained from ${Number(shown(minimum))} to ${Number(shown(maximum))}`
     if (high > Math.fround(maximum)) return [`${name} is up to ${shown(high)}, ${range}`]
     return low < Math.fround(minimum) ? [`${name} is down to ${shown(low)}, ${range}`] : []
   })
