@@ -38,7 +38,7 @@ sample-model: .venv/dev
 	@mkdir -p build
 	rm -rf build/sample-model
 	$(BIN)/toolkit train --simulator samples/diffusion.py:simulate --exchangeable-rows --datasets-per-epoch 1000000 --epochs 16 --calibration-count 500 --output build/sample-model
-	$(BIN)/toolkit simulate samples/diffusion.py:simulate --count 6000 --seed 6000 build/calibration.parquet
+	$(BIN)/toolkit simulate samples/diffusion.py:simulate --count 12000 --seed 6000 build/calibration.parquet
 	$(BIN)/toolkit export --model build/sample-model --format all --precision all --calibration build/calibration.parquet
 	$(BIN)/toolkit verify --model build/sample-model
 	rm -rf samples/model && mv build/sample-model samples/model
