@@ -24,7 +24,8 @@ def to_ort(content: bytes, precision: str, parameters: int) -> bytes:
     Args:
         parameters: how many outputs the metadata will have facts about.
     Returns:
-        The file; its metadata of ours is white space.
+        The file; its metadata of ours is white space. Graph and weights are the same each time, not the bytes: ONNX
+        Runtime writes its tables in the order of a hash map.
     """
     import onnx
     import onnxruntime

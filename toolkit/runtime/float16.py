@@ -215,6 +215,7 @@ ELEMENTWISE: Mapping[str, Callable[..., NDArray[Any]]] = {
     "elu": _elu,
     "abs": lambda operation, x: np.abs(x),
     "neg": lambda operation, x: -x,
+    "floor": lambda operation, x: np.floor(x),
     "exp": lambda operation, x: np.exp(x),
     "sigmoid": _sigmoid,
     "tanh": lambda operation, x: np.tanh(x),
