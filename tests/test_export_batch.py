@@ -13,6 +13,7 @@ import pytest
 from click.testing import Result
 
 from export import convert
+from export.batch import with_batch
 from toolkit.datasets import read_datasets
 from toolkit.manifest import find_file, read_manifest
 from toolkit.publish import publish
@@ -26,17 +27,15 @@ Command = Callable[..., Result]
 def fixed(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The exported directory with files for one dataset a call, and for three, beside the others."""
     directory = Path(shutil.copytree(exported, tmp_path_factory.mktemp("fixed") / "model"))
-    publish(directory, FORMATS, ("float32", "int8"), lambda *arguments: convert(*arguments, batch=1))
+    publish(directory, FORMATS, ("float32",), lambda *arguments: convert(*arguments, batch=1))
     publish(directory, ("tflite",), ("integer",), lambda *arguments: convert(*arguments, batch=3))
     return directory
 
 
 NAMES = {
     "model.float32.batch1.tflite": 1,
-    "model.int8.batch1.tflite": 1,
     "model.integer.batch3.tflite": 3,
     "model.float32.batch1.onnx": 1,
-    "model.int8.batch1.onnx": 1,
 }
 
 
@@ -58,7 +57,7 @@ def test_export_writes_a_fixed_batch_into_name_manifest_and_file(
 def test_export_fixes_the_size_of_every_tensor_of_a_tflite_file(fixed: Path) -> None:
     from ai_edge_litert import schema_py_generated as schema
 
-    for name in ("model.float32.batch1.tflite", "model.int8.batch1.tflite", "model.integer.batch3.tflite"):
+    for name in ("model.float32.batch1.tflite", "model.integer.batch3.tflite"):
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAs((fixed / name).read_bytes(), 0))
         for tensor in model.subgraphs[0].tensors:
             assert tensor.shapeSignature is None, (name, tensor.name)
@@ -124,3 +123,13 @@ def test_export_refuses_a_batch_that_is_no_size(toolkit_command: Command, traine
     for batch in ("0", "-1", "2000"):
         result = toolkit_command("export", "--model", trained, "--format", "tflite", "--batch", batch)
         assert result.exit_code == 2 and "1<=x<=1024" in result.stderr
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_with_batch_leaves_the_estimates_of_an_int8_file_as_they_are(tmp_path: Path, format: str) -> None:
+    source = Path(__file__).resolve().parent.parent / "samples" / "model" / f"model.int8.{format}"
+    path = tmp_path / source.name
+    path.write_bytes(with_batch(source.read_bytes(), format, 2))
+    datasets = np.random.default_rng(1).uniform(0.2, 2.0, size=(5, 200, 2)).astype(np.float32)
+    # The float end sums in another order: measured 1.3e-7.
+    np.testing.assert_allclose(load(path)(datasets), load(source)(datasets), rtol=5e-7)
