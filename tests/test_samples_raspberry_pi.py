@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.edge_inputs import MODEL, ROOT, real_datasets
+from toolkit.datasets.order import sort_rows
 from toolkit.runtime import load
 
 SCRIPT = ROOT / "samples" / "raspberry_pi" / "estimate.py"
@@ -90,3 +92,12 @@ def test_a_file_or_manifest_that_does_not_fit_is_one_line(board: Path) -> None:
     assert "no TFLite file that LiteRT can run" in run(text=text, cwd=board).stderr
     (board / "manifest.json").unlink()
     assert "manifest.json: not there. Copy it from the model directory" in run(cwd=board).stderr
+
+
+def test_rows_are_sorted_as_the_toolkit_sorts_them() -> None:
+    spec = importlib.util.spec_from_file_location("estimate", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    sample = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sample)
+    values = np.random.default_rng(3).integers(-3, 4, (20, 50, 3)).astype(np.float32)  # many alike, some below 0
+    assert np.array_equal(np.stack([sample.sort_rows(each) for each in values]), sort_rows(values))

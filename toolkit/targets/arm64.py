@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 RUNNER = Path(__file__).with_name("arm64_runner.py")
 A72, A76 = "cortex-a72", "cortex-a76"
 A76_FLOAT16 = "cortex-a76 in float16"  # XNNPACK told to compute in half precision whatever the file says in float32
-ENGINES = {".tflite": "litert", ".onnx": "onnxruntime"}
+ENGINES = {".tflite": "litert", ".onnx": "onnxruntime", ".ort": "onnxruntime"}
 TIMEOUT_SECONDS = 900.0  # for one call: some 4,000 datasets take a minute
 
 
