@@ -174,6 +174,7 @@ def test_emulation_comes_close_to_onnx_runtime_in_float16(in_half: Path, tmp_pat
     theirs = np.concatenate([session.run(None, {"datasets": datasets[i : i + 2]})[0] for i in range(0, 40, 2)])
     ours = load(in_half / ONNX, kernels=FLOAT16)(datasets)
     difference = np.abs(ours / theirs - 1)
+    # Measured on the sample model: 4e-4 in the median, 5.6e-3 at most. This network has been trained for seconds.
     assert np.median(difference) < 5e-3 and difference.max() < 5e-2
 
 
