@@ -89,7 +89,7 @@ def test_flipped_bits_never_get_past_the_reader_as_another_exception(format: str
         ("model.tflite", b"", "not a TFLite file"),
         ("model.tflite", b"PK\x03\x04 a zip file, perhaps a .keras file", "not a TFLite file"),
         ("model.onnx", b"\x00\xff\xff\xff not a protobuf", "not an ONNX file"),
-        ("model.keras", b"", r"a proof reads \.tflite and \.onnx files"),
+        ("model.keras", b"", r"a proof reads \.tflite, \.onnx and \.ort files"),
     ],
 )
 def test_a_foreign_file_is_one_clear_error(name: str, content: bytes, message: str, tmp_path: Path) -> None:

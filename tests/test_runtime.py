@@ -130,7 +130,9 @@ def test_load_names_a_file_that_is_absent_or_of_another_kind(exported: Path, tmp
     with pytest.raises(ModelError, match=r"none\.onnx: no such file. `toolkit export"):
         load(tmp_path / "none.onnx")
     shutil.copy(exported / "model.float32.onnx", tmp_path / "model.pb")
-    with pytest.raises(ModelError, match=r"model\.pb: not a model file. It should end in \.tflite, \.onnx, \.keras"):
+    with pytest.raises(
+        ModelError, match=r"model\.pb: not a model file. It should end in \.tflite, \.onnx, \.ort, \.keras"
+    ):
         load(tmp_path / "model.pb")
     with pytest.raises(ModelError, match="no kernels 'gpu'. There are xnnpack, builtin"):
         load(exported / "model.float32.tflite", kernels="gpu")

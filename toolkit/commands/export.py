@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     epilog=examples(
         "toolkit export --format all --precision all",
         "toolkit export --model samples/model --format tflite --precision float16",
-        "toolkit export --format tflite --batch 1",
-        "toolkit export --format tflite --arithmetic float16",
+        "toolkit export --format tflite --arithmetic float16 --batch 1",
     ),
 )
 @model_option

@@ -12,14 +12,14 @@ from toolkit.options import examples, model_option, path
 @click.command(
     "probe-pack",
     short_help="Write a folder that checks the files on a real device.",
-    epilog=examples("toolkit probe-pack for_the_phone", "python for_the_phone/check.py      on the device"),
+    epilog=examples("toolkit probe-pack for_the_phone"),
 )
 @click.argument("output_folder", type=path)
 @model_option
 def probe_pack_command(output_folder: Path, model: Path) -> None:
     """Write OUTPUT_FOLDER: the exported files, inputs, expected estimates, and a program that compares.
 
-    The program needs NumPy and a runtime there, nothing of this toolkit.
+    There `python check.py` needs NumPy and a runtime, nothing of this toolkit.
     """
     from toolkit.probe_pack import write_probe_pack
 
