@@ -86,8 +86,9 @@ def test_nothing_pins_a_training_step_to_a_device(tmp_path: Path) -> None:
     tensorflow = import_tensorflow()
     moments = (data.column_means, data.column_variances, data.parameter_means, data.parameter_deviations)
     trainer = Trainer(tensorflow, build_network(data.spec, *moments), data, Settings(), None, tmp_path)
-    for function in (trainer._step, trainer._predict):
-        operations = function.get_concrete_function().graph.get_operations()
+    datasets, targets = tensorflow.TensorSpec((8, 24, 2)), tensorflow.TensorSpec((8, 1))
+    for function, taken in ((trainer._step, (datasets, targets)), (trainer._predict, (datasets,))):
+        operations = function.get_concrete_function(*taken).graph.get_operations()
         assert {"Conv2D", "MatMul"} <= {operation.type for operation in operations}
         assert {operation.device for operation in operations} == {""}
     gpus = tensorflow.config.list_physical_devices("GPU")

@@ -104,7 +104,7 @@ def test_train_metrics_are_those_of_the_stored_network(trained: Path, small_data
     estimates = keras.saving.load_model(trained / "model.keras", compile=False).predict(datasets, verbose=0)
     for index, name in enumerate(PARAMETERS):
         found = recovery_of(table[name].to_numpy(), estimates[:, index])
-        # The calibration set is the whole validation set here; only the batching of the forward pass differs.
+        # Metrics are of the calibration datasets, all of which are kept here; only the batching of the forward pass differs.
         assert found.rmse == pytest.approx(read_manifest(trained).training.metrics[name]["rmse"], rel=1e-5)
 
 
@@ -205,9 +205,6 @@ def test_train_from_a_network_that_ends_in_softplus_is_never_worse_than_it(
     trained: Path, small_datasets: Path, tmp_path: Path
 ) -> None:
     table = pq.read_table(small_datasets).slice(0, 300)
-    for name in PARAMETERS:  # nothing to learn: what is trained on these has only noise to fit
-        shuffled = np.random.default_rng(0).permutation(table[name].to_numpy())
-        table = table.set_column(table.schema.get_field_index(name), name, [shuffled])
     pq.write_table(table, tmp_path / "d.parquet")
     lines: list[str] = []
     settings = Settings(epochs=9, batch_size=32, patience=2)
@@ -217,10 +214,15 @@ def test_train_from_a_network_that_ends_in_softplus_is_never_worse_than_it(
     means = np.array([table[name].to_numpy().mean() for name in PARAMETERS])
     network.layers[-1].bias.assign(np.log(np.expm1(means)))
     network.save(mean_only)
+    others = pq.read_table(small_datasets).slice(300, 100)  # of which the given network is right: nothing is better
+    for name, mean in zip(PARAMETERS, means, strict=True):
+        others = others.set_column(others.schema.get_field_index(name), name, [np.full(100, mean)])
+    pq.write_table(others, tmp_path / "validation.parquet")
     train(
         [tmp_path / "d.parquet"],
         PARAMETERS,
         output=tmp_path / "model",
+        validation=tmp_path / "validation.parquet",
         settings=settings,
         start_from=given(mean_only),
         say=lines.append,
@@ -292,11 +294,14 @@ def test_train_stops_early_and_keeps_the_best_weights(small_datasets: Path, tmp_
     table = pq.read_table(small_datasets).slice(0, 300)
     shuffled = table.set_column(1, "height", [np.random.default_rng(0).permutation(table["height"].to_numpy())])
     pq.write_table(shuffled, tmp_path / "d.parquet")
+    validation = tmp_path / "validation.parquet"
+    pq.write_table(pq.read_table(small_datasets).slice(300, 100), validation)
     lines: list[str] = []
     manifest = train(
         [tmp_path / "d.parquet"],
         ["height"],
         output=tmp_path / "model",
+        validation=validation,
         settings=Settings(epochs=60, batch_size=32, patience=2),
         say=lines.append,
     )
@@ -308,7 +313,9 @@ def test_train_stops_early_and_keeps_the_best_weights(small_datasets: Path, tmp_
     assert "(best)" not in lines[-1]
     assert best > 0
     # The stored network is that of the best epoch, not of the last: float32 batches of another size, 1e-6 measured.
-    assert manifest.training.metrics["height"]["rmse"] == pytest.approx(min(rmse), rel=1e-5)
+    estimates = load_network(tmp_path / "model" / "model.keras").predict(read_datasets(validation, manifest.spec))
+    found = recovery_of(pq.read_table(validation)["height"].to_numpy(), estimates[:, 0])
+    assert found.rmse == pytest.approx(min(rmse), rel=1e-5)
 
 
 def test_train_refuses_a_folder_that_holds_a_model(trained: Path, small_datasets: Path) -> None:

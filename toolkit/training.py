@@ -179,9 +179,9 @@ def _warnings_of_size(data: TrainingData, network: Any) -> tuple[str, ...]:
 
 def _write_model_directory(output: Path, trainer: Trainer, calibration_count: int) -> Manifest:
     data, progress = trainer.data, trainer.progress
-    estimates = trainer.predict(data.validation_datasets)
+    estimates = trainer.predict(data.calibration_datasets)
     recoveries = {
-        name: recovery_of(data.validation_targets[:, index], estimates[:, index])
+        name: recovery_of(data.calibration_targets[:, index], estimates[:, index])
         for index, name in enumerate(data.spec.parameters)
     }
     with appears_whole(output / KERAS_FILE) as partial:
@@ -194,7 +194,7 @@ def _write_model_directory(output: Path, trainer: Trainer, calibration_count: in
         writer.writeheader()
         writer.writerows(progress.history)
     intervals = conformal_intervals(trainer.predict(data.calibration_datasets), data.calibration_targets)
-    plot_recovery(output / "recovery.png", data.validation_targets, estimates, data.spec.parameters, recoveries)
+    plot_recovery(output / "recovery.png", data.calibration_targets, estimates, data.spec.parameters, recoveries)
     seen = data.ranges
     manifest = Manifest(
         rows=data.spec.rows,
