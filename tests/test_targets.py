@@ -49,6 +49,9 @@ class OtherKernels:
     def variants(self, entry: ModelFile) -> tuple[str, ...]:
         return "plain", "simple"
 
+    def memory(self, path: Path, entry: ModelFile, variant: str) -> dict[str, int]:
+        return {"flash": 123456, "stack": 789} if variant == "plain" else {}
+
     def load(self, path: Path, entry: ModelFile, variant: str) -> Predict:
         return load(path, kernels="unoptimized")
 
@@ -119,15 +122,21 @@ def test_verify_judges_what_a_target_runs_and_lists_the_rest(
     said = verification.to_json()
     assert said["target"] == "other kernels of this machine"
     assert said["not_run"][0] == {"file": "model.float32.tflite", "reason": "runs no .tflite files"}
+    assert said["memory"] == [
+        {"file": file, "variant": "plain", "bytes": {"flash": 123456, "stack": 789}}
+        for file in ("model.float32.onnx", "model.float16.onnx")
+    ]
     print_verdicts(verification)
     shown = capsys.readouterr().out
     assert "model.float32.tflite: not run. runs no .tflite files" in shown
     assert "Run on other kernels of this machine." in shown
+    assert "model.float16.onnx: takes 123,456 bytes of flash and 789 bytes of stack, plain." in shown
     write_report(verification, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "The files were run on <strong>other kernels of this machine</strong>." in page
     assert "<strong>model.float32.tflite</strong>: runs no .tflite files" in page
     assert "other kernels of this machine: plain and simple" in page
+    assert "<strong>model.float16.onnx</strong>: 123,456 bytes of flash and 789 bytes of stack, plain" in page
 
 
 def test_a_target_s_estimates_are_those_that_are_judged(exported: Path) -> None:

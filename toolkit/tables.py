@@ -81,6 +81,9 @@ def print_verdicts(verification: Verification) -> None:
             console.print(
                 printable(f"{verdict.file}: {failure}"), style="red", markup=False, highlight=False, soft_wrap=True
             )
+    for memory in verification.memory:
+        taken = f"{memory.file}: takes {memory.describe()}."
+        console.print(printable(taken), markup=False, highlight=False, soft_wrap=True)
     for file, reason in verification.not_run:
         console.print(printable(f"{file}: not run. {reason}"), markup=False, highlight=False, soft_wrap=True)
     if verification.target is not None:

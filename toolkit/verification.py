@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Bytes that a file takes of each kind of memory on one variant of a target."""
+
+    file: str
+    variant: str
+    bytes: Mapping[str, int]
+
+    def describe(self) -> str:
+        """`194,108 bytes of flash and 346,712 bytes of stack, Cortex-M7`."""
+        return f"{' and '.join(f'{count:,} bytes of {kind}' for kind, count in self.bytes.items())}, {self.variant}"
+
+
+@dataclass(frozen=True)
 class Verification:
     """The verdicts on every exported file of a model directory, and what they were judged by.
 
@@ -38,6 +51,7 @@ class Verification:
         logits_within_ranges: over the adversarial inputs within the ranges of real ones.
         target: what ran the files, where it was not this machine: its description.
         not_run: the files that the target does not run, and why, in the manifest's order; they have no verdict.
+        memory: what files take there, where the target counts it.
     """
 
     model: Path
@@ -50,17 +64,19 @@ class Verification:
     verdicts: tuple[Verdict, ...]
     target: str | None = None
     not_run: tuple[tuple[str, str], ...] = ()
+    memory: tuple[Memory, ...] = ()
 
     @property
     def passed(self) -> bool:
         return all(verdict.passed for verdict in self.verdicts)
 
     def to_json(self) -> dict[str, Any]:
-        """What `verify --json` prints; `target` and `not_run` are there where a target ran the files."""
+        """What `verify --json` prints; `target`, `not_run` and `memory` are there where a target ran the files."""
         content = {"passed": self.passed, "files": [verdict.to_json() for verdict in self.verdicts]}
         if self.target is not None:
             not_run = [{"file": file, "reason": reason} for file, reason in self.not_run]
-            content |= {"target": self.target, "not_run": not_run}
+            memory = [{**asdict(each), "bytes": dict(each.bytes)} for each in self.memory]
+            content |= {"target": self.target, "not_run": not_run, "memory": memory}
         return content
 
     def entry_of(self, verdict: Verdict) -> ModelFile:
@@ -99,13 +115,15 @@ def verify(
     sources = tuple(Path(path) for path in datasets) or (model / CALIBRATION_FILE,)
     compared = datasets_to_compare_on(manifest.spec, sources, column=column)
     judge = Judge(manifest.spec, model, compared, gates=gates, fitted=not datasets)
-    verdicts = []
+    verdicts, memory = [], list[Memory]()
     for entry in manifest.files:
         if entry.file in not_run:
             continue
         try:
             path = check_unchanged(model, entry)
             ways = {each: on.load(path, entry, each) for each in on.variants(entry)} if on else None
+            if on:
+                memory += _memory(on, path, entry)
             verdicts.append(judge(path, entry.precision, ways, arithmetic=entry.arithmetic))
         except ModelError as error:
             verdicts.append(
@@ -122,6 +140,7 @@ def verify(
         verdicts=tuple(verdicts),
         target=on.description if on else None,
         not_run=tuple(not_run.items()),
+        memory=tuple(memory),
     )
 
 
@@ -139,6 +158,11 @@ def _not_run(manifest: Manifest, target: Target) -> dict[str, str]:
         reasons = " ".join(f"{file}: {reason}" for file, reason in not_run.items())
         raise ModelError(f"{target.name} runs no exported file of this model. {reasons}")
     return not_run
+
+
+def _memory(target: Target, path: Path, entry: ModelFile) -> list[Memory]:
+    counted = {variant: target.memory(path, entry, variant) for variant in target.variants(entry)}
+    return [Memory(entry.file, variant, found) for variant, found in counted.items() if found]
 
 
 def changed_gates(changes: Iterable[tuple[str, str, float]]) -> Gates:

@@ -75,12 +75,15 @@ def _verdict(verification: Verification) -> Markup:
 
 
 def _on_target(verification: Verification) -> list[Markup]:
-    """What ran the files, where it was not this machine, and which files it did not."""
+    """What ran the files, where it was not this machine, what they take there, and which files it did not run."""
     if verification.target is None:
         return []
     run = tag("p", "The files were run on ", tag("strong", verification.target), ".", class_="quiet")
+    memory = [tag("li", tag("strong", each.file), f": {each.describe()}") for each in verification.memory]
     not_run = [tag("li", tag("strong", file), f": {reason}") for file, reason in verification.not_run]
-    return [run, tag("p", "Not run there:"), tag("ul", *not_run)] if not_run else [run]
+    lists = {"Memory that they take there:": memory, "Not run there:": not_run}
+    said = [(tag("p", heading), tag("ul", *lines)) for heading, lines in lists.items() if lines]
+    return [run, *(part for parts in said for part in parts)]
 
 
 def _promise(verification: Verification) -> str:

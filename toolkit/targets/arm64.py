@@ -45,6 +45,9 @@ class _Arm64:
         in_float16 = entry.arithmetic == "float16" and entry.format == "tflite"
         return (A72, A76, A76_FLOAT16) if in_float16 else (A72, A76)
 
+    def memory(self, path: Path, entry: ModelFile, variant: str) -> dict[str, int]:
+        return {}
+
     def load(self, path: Path, entry: ModelFile, variant: str) -> Predict:
         engine = ENGINES[path.suffix] + ("-float16" if variant == A76_FLOAT16 else "")
         command, environment = command_on(variant.split()[0], RUNNER)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -34,6 +34,15 @@ class Target(Protocol):
     def variants(self, entry: ModelFile) -> Sequence[str]:
         """The ways in which it runs a file, at least one: processors, instruction sets. They are judged one by one, as
         this machine's kernel sets are."""
+        ...
+
+    def memory(self, path: Path, entry: ModelFile, variant: str) -> Mapping[str, int]:
+        """Bytes that the file takes of each kind of memory there, for a file that it runs; empty where nothing counts
+        them.
+
+        Raises:
+            TargetError, ModelError: as `load`.
+        """
         ...
 
     def load(self, path: Path, entry: ModelFile, variant: str) -> Predict:

@@ -37,6 +37,9 @@ class _Node:
     def variants(self, entry: ModelFile) -> tuple[str, ...]:
         return KERNELS[f".{entry.format}"]
 
+    def memory(self, path: Path, entry: ModelFile, variant: str) -> dict[str, int]:
+        return {}
+
     def load(self, path: Path, entry: ModelFile, variant: str) -> Predict:
         engine = installed("onnxruntime-web", PROJECT) / ENGINE
         command = ["node", PROJECT / "estimates.mjs", engine, path.resolve(), OPTIMIZATION[variant]]

@@ -31,7 +31,7 @@ class _Tflm:
         if find_spec("tflite_micro") is not None:
             return ""
         return (
-            "tflite-micro is not installed, which PyPI has for Linux on x86-64: pip install 'softplus-toolkit[export]'."
+            "tflite-micro is not installed, which PyPI has for Linux on x86-64: pip install 'softplus-toolkit[edge]'."
         )
 
     def runs(self, entry: ModelFile) -> str:
@@ -43,6 +43,11 @@ class _Tflm:
 
     def variants(self, entry: ModelFile) -> tuple[str, ...]:
         return ("reference",)
+
+    def memory(self, path: Path, entry: ModelFile, variant: str) -> dict[str, int]:
+        """The arena of an integer-only file, as its export has found it on a 64-bit machine."""
+        arena = (entry.integer or {}).get("arena_bytes")
+        return {"arena": arena} if arena else {}
 
     def load(self, path: Path, entry: ModelFile, variant: str) -> Predict:
         host = host_in(path)
