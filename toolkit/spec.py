@@ -20,6 +20,7 @@ QUANTIZED = ("int8", "integer")  # files that are fitted to calibration datasets
 ARITHMETICS = ("float32", "float16")  # of hardware that runs a file of float operations
 FP16_MATH = "fp16math"  # in names of files for float16 arithmetic, and of the gate they are held to
 FURTHER_FORMATS = ("ort",)  # made when asked for by name: `all` stands for FORMATS
+HEADER = "c"  # asked for like a format: a .tflite file as a C header beside it, no file of the manifest
 # Integer files' consumers read TFLite; how int8 operations are fused in ort files differs between processors.
 NOT_MADE = (("onnx", "integer"), ("ort", "int8"), ("ort", "integer"))
 

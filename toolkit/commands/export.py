@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from toolkit.errors import printable
 from toolkit.manifest import int8_in_words
 from toolkit.options import examples, file, model_option, quiet_option
-from toolkit.spec import ARITHMETICS, FORMATS, FURTHER_FORMATS, LARGEST_BATCH, PRECISIONS, QUANTIZED
+from toolkit.spec import ARITHMETICS, FORMATS, FURTHER_FORMATS, HEADER, LARGEST_BATCH, PRECISIONS, QUANTIZED
 
 if TYPE_CHECKING:
     from toolkit.manifest import ModelFile
@@ -23,16 +24,18 @@ if TYPE_CHECKING:
         "toolkit export --format all --precision all",
         "toolkit export --model samples/model --format tflite --precision float16",
         "toolkit export --format tflite --arithmetic float16 --batch 1",
+        "toolkit export --format c --precision integer",
     ),
 )
 @model_option
 @click.option(
     "--format",
     "formats",
-    type=click.Choice([*FORMATS, *FURTHER_FORMATS, "all"]),
+    type=click.Choice([*FORMATS, *FURTHER_FORMATS, HEADER, "all"]),
     multiple=True,
     required=True,
-    help="all stands for tflite and onnx; ort is ONNX Runtime's own format, for phones.",
+    help="all stands for tflite and onnx; ort is ONNX Runtime's own format, for phones; c writes tflite files as C "
+    "headers, those that are there unless --precision names some.",
 )
 @click.option(
     "--precision",
@@ -65,7 +68,9 @@ if TYPE_CHECKING:
     help="Datasets in each call, fixed, as LiteRT.js and microcontrollers want it; open by default.",
 )
 @quiet_option
+@click.pass_context
 def export_command(
+    ctx: click.Context,
     model: Path,
     formats: tuple[str, ...],
     precisions: tuple[str, ...],
@@ -86,23 +91,39 @@ def export_command(
     from functools import partial
 
     from export import convert
+    from toolkit.c_header import precisions_there, write_headers
     from toolkit.publish import publish
     from toolkit.tables import print_files
 
-    files = publish(
+    possible = tuple(each for each in PRECISIONS if not (in_half and each in QUANTIZED))
+    asked = possible if "all" in precisions else precisions
+    converted = (*FORMATS, *formats) if "all" in formats else formats
+    export = partial(
+        publish,
         model,
-        (*FORMATS, *formats) if "all" in formats else formats,
-        tuple(each for each in PRECISIONS if not (in_half and each in QUANTIZED))
-        if "all" in precisions
-        else precisions,
-        partial(convert, first_layer=first_layer, arithmetic=arithmetic, batch=batch),
+        convert=partial(convert, first_layer=first_layer, arithmetic=arithmetic, batch=batch),
         arithmetic=arithmetic,
         calibration=calibration,
         optional=QUANTIZED if "all" in precisions else (),
         say=(lambda entry: None) if quiet else (lambda entry: click.echo(_published(model, entry), err=True)),
         say_lacking=lambda problem: click.echo(f"Left out: {printable(problem)}", err=True),
     )
-    if not quiet:
+    files = export(converted, asked) if set(converted) != {HEADER} else ()
+    headed: list[str] = []
+    if HEADER in formats:
+        named = ctx.get_parameter_source("precisions") is not ParameterSource.DEFAULT
+        there = precisions_there(model, arithmetic=arithmetic, batch=batch)
+        headed = [*(asked if named else there or asked)]
+        # Files that are there are taken as they are, unless something is said of how they are to be made.
+        again = "tflite" not in converted and (calibration is not None or first_layer != "auto")
+        if absent := [each for each in headed if again or each not in there]:
+            files += export(("tflite",), absent)
+    headers = write_headers(model, headed, files, arithmetic=arithmetic, batch=batch)
+    if quiet:
+        return
+    for path in headers:
+        click.echo(f"{path}: written", err=True)
+    if files:
         print_files(files)
 
 
