@@ -11,6 +11,8 @@ enum { OPEN = 0x01, WRITE = 0x05, READ = 0x06, EXIT = 0x18 };
 enum { READ_BINARY = 1, WRITE_BINARY = 5 };                /* modes of OPEN: rb, wb */
 enum { RUN_TIME_ERROR = 0x20023, APPLICATION_EXIT = 0x20026 }; /* reasons of EXIT */
 #define PAINT 0xA5A5A5A5u
+#define MPU_CONTROL (*(volatile uint32_t *)0xE000ED94)
+#define MPU_REGION (*(volatile uint32_t (*)[3])0xE000ED98) /* number, base, size and rights */
 
 extern uint32_t stack_top, data_stored, data_begin, data_end, bss_begin, bss_end; /* of the linker script */
 int main(void);
@@ -55,6 +57,8 @@ void board_flush_to_zero(void)
     __asm__ volatile("vmsr fpscr, %0" : : "r"(status | 1u << 24));
 }
 
+unsigned board_memory(void) { return (unsigned)((uintptr_t)&stack_top - (uintptr_t)&bss_end); }
+
 unsigned board_stack(void)
 {
     const uint32_t *painted = &bss_end;
@@ -73,6 +77,13 @@ __attribute__((used, noreturn)) static void begin(void)
     volatile uint32_t *frame = (volatile uint32_t *)__builtin_frame_address(0);
     for (volatile uint32_t *word = &bss_end; word < frame - 64; word++) /* below what this function itself uses */
         *word = PAINT;
+    /* No rights from 0x10000000 to 0x1FFFFFFF, below the memory: QEMU's boards forget what is written there, and a
+       stack that ends there would go unnoticed. */
+    MPU_REGION[0] = 0;
+    MPU_REGION[1] = 0x10000000;
+    MPU_REGION[2] = 1u << 28 | 27u << 1 | 1; /* no code; 2^28 bytes; on */
+    MPU_CONTROL = 5;                         /* on; elsewhere the rights are the usual ones */
+    __asm__ volatile("dsb \n isb");
     leave(main());
     for (;;)
         ;

@@ -15,4 +15,7 @@ int board_write(int file, const void *bytes, int count);
 /* Bytes of the deepest stack since the start. */
 unsigned board_stack(void);
 
+/* Bytes that there are for the stack. */
+unsigned board_memory(void);
+
 #endif

@@ -19,5 +19,7 @@ int main(void)
             return 1;
     }
     const unsigned stack = board_stack();
+    if (stack >= board_memory())
+        return 1; /* it may have met what lies below it */
     return board_write(depth, &stack, sizeof stack) != sizeof stack;
 }
