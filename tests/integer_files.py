@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +32,27 @@ FACTS: dict[str, Any] = {
 
 
 def integer_file(
-    path: Path, *, facts: dict[str, Any] | None = FACTS, float_inside: bool = False, seed: int = 0
+    path: Path,
+    *,
+    facts: dict[str, Any] | None = FACTS,
+    float_inside: bool = False,
+    seed: int = 0,
+    scales: Sequence[float] = (1e-3,) * 4,
 ) -> Path:
     """RESHAPE, CONV_2D with relu, MAX_POOL_2D, RESHAPE, and a CONV_2D of width 1 and a RESHAPE for each output.
 
     Args:
         facts: for the metadata; none if None.
         float_inside: the pooled codes go through float32 and back.
+        scales: of the weights of each filter of the convolution.
     """
     rng = np.random.default_rng(seed)
     file = TfliteFile([None, ROWS, 3], "int8", (1.0, -128))
     values = file.tensor([None, 1, ROWS, 3], "int8", (1.0, -128))
     file.add("RESHAPE", [file.input, file.constant([-1, 1, ROWS, 3], "int32")], values)
-    scales = np.full(4, 1e-3)
-    kernel = file.constant(rng.integers(-127, 128, (4, 1, 3, 3)), "int8", (scales, 0))
-    bias = file.constant(rng.integers(-9000, 9000, 4), "int32", (scales, 0))
+    unit = (np.array(scales), 0)
+    kernel = file.constant(rng.integers(-127, 128, (4, 1, 3, 3)), "int8", unit)
+    bias = file.constant(rng.integers(-9000, 9000, 4), "int32", unit)
     convolved, pooled = (file.tensor([None, 1, rows, 4], "int8", (0.25, -128)) for rows in (ROWS - 2, ROWS // 2 - 1))
     convolution = {"kind": "Conv2DOptions", "padding": 1, "strideH": 1, "strideW": 1}
     convolution |= {"dilationHFactor": 1, "dilationWFactor": 1}

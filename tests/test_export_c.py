@@ -69,7 +69,7 @@ def compiled(header: Path, source: str, folder: Path) -> ctypes.CDLL:
 def test_header_holds_the_file_byte_by_byte_and_what_the_manifest_says(precision: str, tmp_path: Path) -> None:
     manifest = read_manifest(SAMPLE)
     entry, spec = entry_of(precision, manifest), manifest.spec
-    (tmp_path / "model.h").write_text(render_header(SAMPLE / entry.file, manifest, entry))
+    (tmp_path / "model.h").write_text(render_header(SAMPLE / entry.file, manifest.spec, entry))
     seen = compiled(tmp_path / "model.h", SEEN + (HOST if precision == "integer" else ""), tmp_path)
     assert ctypes.string_at(seen.bytes(), seen.size()) == (SAMPLE / entry.file).read_bytes()
     assert seen.bytes() % 16 == 0
@@ -98,7 +98,7 @@ def test_header_is_cpp_too(tmp_path: Path) -> None:
         pytest.skip("no g++ here")
     manifest = read_manifest(SAMPLE)
     entry = entry_of("integer", manifest)
-    (tmp_path / "model.h").write_text(render_header(SAMPLE / entry.file, manifest, entry))
+    (tmp_path / "model.h").write_text(render_header(SAMPLE / entry.file, manifest.spec, entry))
     (tmp_path / "seen.cc").write_text('#include "model.h"\nint main() { return model[0] + model_steps[0].rows; }\n')
     strict = ["-std=c++11", *STRICT[1:]]
     built = subprocess.run([compiler, *strict, "-c", "seen.cc"], cwd=tmp_path, capture_output=True, text=True)
@@ -113,7 +113,7 @@ def test_names_are_strings_and_comments_whatever_is_in_them(tmp_path: Path) -> N
     odd = ['a"b\\', "*/ größe??/7"]
     content["input"]["columns"] = odd
     (tmp_path / "manifest.json").write_text(json.dumps(content))
-    (tmp_path / "model.h").write_text(render_header(SAMPLE / entry.file, read_manifest(tmp_path), entry))
+    (tmp_path / "model.h").write_text(render_header(SAMPLE / entry.file, read_manifest(tmp_path).spec, entry))
     seen = compiled(tmp_path / "model.h", SEEN, tmp_path)
     assert [seen.column(index).decode() for index in range(2)] == odd
 

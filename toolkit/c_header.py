@@ -9,9 +9,9 @@ from toolkit.errors import printable
 from toolkit.files import appears_whole
 from toolkit.integer import Host, host_of
 from toolkit.integer_steps import Step, read_steps
-from toolkit.manifest import Manifest, ModelFile, check_unchanged, read_manifest
+from toolkit.manifest import ModelFile, check_unchanged, read_manifest
 from toolkit.metadata import read_metadata
-from toolkit.spec import PRECISIONS, file_name
+from toolkit.spec import PRECISIONS, Spec, file_name
 
 LINE = 116  # characters, of generated tables
 
@@ -44,7 +44,7 @@ def write_headers(
     headers = []
     for entry in manifest.files:
         if entry.format == "tflite" and entry.file in wanted:
-            text = render_header(check_unchanged(directory, entry), manifest, entry)
+            text = render_header(check_unchanged(directory, entry), manifest.spec, entry)
             header = directory / _header_name(entry)
             with appears_whole(header) as partial:
                 partial.write_text(text, encoding="utf-8")
@@ -52,13 +52,13 @@ def write_headers(
     return tuple(headers)
 
 
-def render_header(path: Path, manifest: Manifest, entry: ModelFile) -> str:
+def render_header(path: Path, spec: Spec, entry: ModelFile) -> str:
     """The header of one file, C11 and C++11.
 
     Raises:
         ModelError: an integer-only file whose host side or steps cannot be read.
     """
-    content, spec = path.read_bytes(), manifest.spec
+    content = path.read_bytes()
     host = host_of(path, read_metadata(path))
     parameters = len(spec.parameters)
     batch = entry.batch or 1
@@ -87,7 +87,7 @@ def render_header(path: Path, manifest: Manifest, entry: ModelFile) -> str:
             "   Written by softplus-toolkit (toolkit export --format c) from the file itself; not to be edited.",
             f"   A dataset: {spec.rows} rows of ({_comment(spec.columns)}), {order}.",
             f"   Estimates: {_comment(spec.parameters)}, each finite and at least its lower bound.",
-            "   To be included by the one source file that runs the model: its tables are static. */",
+            "   Tables are static: each source file that includes this holds those that it names. */",
             *[f"#ifndef {_guard(entry)}", f"#define {_guard(entry)}", ""],
             *["#ifndef __cplusplus", "#include <stdalign.h>", "#endif", "#include <stdint.h>", ""],
             *(f"#define MODEL_{name} {value}" for name, value in defined.items()),

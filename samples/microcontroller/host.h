@@ -1,22 +1,13 @@
-/* What a processor does around the integer-only network: datasets to codes, codes to estimates. */
 #ifndef HOST_H
 #define HOST_H
 
 #include <stdint.h>
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+/* The int8 codes (MODEL_ROWS, MODEL_CHANNELS) of one dataset (MODEL_ROWS, MODEL_COLUMNS). Where the model says so, its
+   rows are sorted, in place. Returns 1, and touches neither, when it holds NaN; 0 otherwise. */
+int host_codes(float *dataset, int8_t *codes);
 
-/* One dataset, ROWS x COLUMNS floats, to ROWS x CHANNELS codes. 0, or 1 where a number is NaN: such a dataset has no
-   estimates, and its codes must not be used. Infinities and numbers beyond the ranges saturate. */
-int host_codes(const float *dataset, int8_t *codes);
-
-/* The estimate of a parameter from its output's code: at least 4.47e-38, whatever the code. */
+/* The estimate that a code of the output of a parameter stands for: finite and positive whatever the code. */
 float host_estimate(int parameter, int8_t code);
-
-#ifdef __cplusplus
-}
-#endif
 
 #endif
