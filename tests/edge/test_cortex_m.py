@@ -125,6 +125,35 @@ def test_a_stack_beyond_the_memory_is_an_error_and_no_estimate(tmp_path: Path) -
         run_on_board(program, "Cortex-M7", {}, [], 60)
 
 
+def test_a_program_beyond_the_flash_is_an_error_that_says_by_how_much(tmp_path: Path) -> None:
+    (tmp_path / "large.c").write_text(
+        "const volatile char held[5000000] = {1}; int main(void) { return held[4999999]; }"
+    )
+    with pytest.raises(
+        TargetError, match=r"^Cortex-M4: the program cannot be built \(.*FLASH.* overflowed by \d+ bytes"
+    ):
+        compile_for("Cortex-M4", [FIRMWARE / "board.c", tmp_path / "large.c"], tmp_path / "large.elf")
+
+
+def test_a_file_beyond_the_memory_is_named_and_nothing_of_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnx
+
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("SOFTPLUS_TOOLKIT_CACHE", str(cache))
+    model = onnx.load_model(MODEL / FLOAT)
+    repeats = 400_000  # of 3 estimates: 4.8 MB
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, repeats]), "repeats"))
+    (output,) = model.graph.output
+    model.graph.node.append(onnx.helper.make_node("Tile", [output.name, "repeats"], ["further"]))
+    output.name, output.type.tensor_type.shape.dim[1].dim_value = "further", 3 * repeats
+    onnx.save_model(model, tmp_path / FLOAT)
+    with pytest.raises(ModelError, match=r"^model.float32.onnx on Cortex-M7: the program cannot be built .*overflowed"):
+        TARGET.load(tmp_path / FLOAT, entries()[FLOAT], "Cortex-M7")
+    assert [each.suffix for each in cache.iterdir()] == [".lock"]
+
+
 def test_files_that_are_not_taken_are_named_with_the_reason(tmp_path: Path) -> None:
     entry = entries()[FLOAT]
     tflite = entries()["model.float32.tflite"]

@@ -96,7 +96,7 @@ class _CortexM:
                 )
             content = np.ascontiguousarray(datasets, "<f4").tobytes()
             seconds = START_SECONDS + DATASET_SECONDS * len(datasets)
-            given = run_on_board(program, variant, {"datasets": content}, ["estimates"], seconds)["estimates"]
+            given = _run(path, program, variant, content, "estimates", seconds)
             if len(given) != 4 * len(datasets) * parameters:
                 raise TargetError(f"{path.name}: {variant} gave {len(given)} bytes for {len(datasets)} datasets.")
             return np.frombuffer(given, "<f4").reshape(len(datasets), parameters).astype(np.float32)
@@ -106,7 +106,7 @@ class _CortexM:
     def memory(self, path: Path, entry: ModelFile, variant: str) -> dict[str, int]:
         program, shape, _ = _built(path, variant, False)
         zeros = np.zeros((1, *shape), "<f4").tobytes()  # no branch and no loop depends on the numbers
-        found = run_on_board(program, variant, {"datasets": zeros}, ["stack"], START_SECONDS)["stack"]
+        found = _run(path, program, variant, zeros, "stack", START_SECONDS)
         return {"flash": flash_of(program), "stack": int(np.frombuffer(found, "<u4")[0])}
 
 
@@ -132,6 +132,13 @@ def why_no_compiler() -> str:
 def _has_library() -> bool:
     """The compiler without a C library answers with the bare name."""
     return Path(_output(COMPILER, "-print-file-name=libm.a")).is_absolute()
+
+
+def _run(path: Path, program: Path, processor: str, datasets: bytes, wanted: str, seconds: float) -> bytes:
+    try:
+        return run_on_board(program, processor, {"datasets": datasets}, [wanted], seconds)[wanted]
+    except TargetError as error:
+        raise TargetError(f"{path.name} on {error}") from error
 
 
 def run_on_board(
@@ -189,7 +196,10 @@ def _built(path: Path, processor: str, flush_to_zero: bool) -> tuple[Path, tuple
         with tempfile.TemporaryDirectory() as name:
             source = _as_c(path, Path(name))
             sources = [FIRMWARE / "board.c", FIRMWARE / "estimates.c", source]
-            compile_for(processor, sources, folder / PROGRAM, define)
+            try:
+                compile_for(processor, sources, folder / PROGRAM, define)
+            except TargetError as error:  # of this file: another one may fit
+                raise ModelError(f"{path.name} on {error}") from error
 
     return made_once("cortex-m", recipe, make) / PROGRAM, (rows, columns), parameters
 
@@ -200,10 +210,14 @@ def compile_for(processor: str, sources: Sequence[Path], program: Path, extra: S
     """
     command = [COMPILER, *PROCESSORS[processor].flags, *FLAGS, *extra, *map(str, sources)]
     command += [*LINKED, "-T", str(FIRMWARE / "board.ld"), "-lm", "-o", str(program)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)
+    except (subprocess.TimeoutExpired, OSError) as error:
+        raise TargetError(f"{processor}: the compiler did not end, or did not start ({reason_of(error)}).") from error
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "error" in line or "overflowed" in line]
-        raise TargetError(f"{program.name}: cannot be built for {processor} ({(lines or ['no message'])[0]}).")
+        lines = [line.strip() for line in done.stderr.splitlines() if "error" in line or "overflowed" in line]
+        told = next((line for line in lines if "overflowed" in line), (lines or ["no message"])[0])
+        raise TargetError(f"{processor}: the program cannot be built ({told}).")
 
 
 def _shapes(path: Path) -> tuple[tuple[int, int], int]:
@@ -240,9 +254,11 @@ def _as_c(path: Path, folder: Path) -> Path:
     command = [sys.executable, "-m", "emx_onnx_cgen", "compile", "--color", "never", "--model-name", "network"]
     command += ["--large-temp-threshold", "0", "--large-weight-threshold", "0"]
     command += ["--input-dim", f"{batch}=1"] if batch else []
-    done = subprocess.run(
-        [*command, "network.onnx", "network.c"], cwd=folder, capture_output=True, text=True, timeout=BUILD_SECONDS
-    )
+    command += ["network.onnx", "network.c"]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=BUILD_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise ModelError(f"{path.name}: emx-onnx-cgen did not end in {BUILD_SECONDS:g} s.") from error
     if done.returncode or not (folder / "network.c").is_file():
         said = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no message")
         raise ModelError(f"{path.name}: emx-onnx-cgen makes no C of it ({said.strip()}).")
