@@ -61,6 +61,15 @@ def extreme_datasets() -> FloatArray:
     return np.ascontiguousarray(probes[chosen])
 
 
+@functools.cache
+def shuffled_datasets() -> FloatArray:
+    """float32 (128, rows, columns): the real ones, then the extreme ones, each with its rows in another order, for
+    devices that sort them."""
+    datasets = np.concatenate([real_datasets(), extreme_datasets()])
+    order = np.random.default_rng(0).permuted(np.tile(np.arange(datasets.shape[1]), (len(datasets), 1)), axis=1)
+    return np.take_along_axis(datasets, order[:, :, np.newaxis], axis=1)
+
+
 def truth_of(datasets: FloatArray) -> NDArray[np.float64]:
     """float64 (datasets, parameters): the forward pass of the trained weights."""
     return np.logaddexp(0.0, load_logits(MODEL)(datasets))
