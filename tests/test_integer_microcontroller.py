@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -154,6 +155,20 @@ def test_sample_network_in_c_gives_the_codes_of_the_reference_kernels(tmp_path: 
     assert all(len(np.unique(column)) > 30 for column in given.T)  # not all cut off at an end
     estimates, ours = numbers(run("", datasets.tobytes())), load(path, kernels="reference")(arranged)
     assert np.abs(estimates.view(np.int32) - ours.view(np.int32)).max() <= 4  # of the softplus, as above
+
+
+def test_makefile_builds_a_program_that_prints_estimates_of_the_sample_model(tmp_path: Path) -> None:
+    if not (shutil.which("make") and shutil.which("cc")):
+        pytest.skip("no make or no C compiler here")
+    model, built = shutil.copytree(SAMPLE, tmp_path / "model"), tmp_path / "build"
+    command = ["make", "-C", SOURCES, f"MODEL={model}", f"BUILD={built}", f"TOOLKIT={sys.executable} -m toolkit"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    datasets = shuffled_datasets()[:34]
+    printed = subprocess.run([built / "estimator"], input=datasets.tobytes(), capture_output=True, check=True).stdout
+    arranged = sort_rows(datasets) if read_manifest(SAMPLE).spec.sorted_rows else datasets
+    ours = load(SAMPLE / "model.integer.tflite", kernels="reference")(arranged)
+    np.testing.assert_allclose(numbers(printed), ours, rtol=5e-7)  # 4 units in the last place, as above
 
 
 # Right shifts from 2 to 31, none, left shifts; weights so small that the multiplier is 0.

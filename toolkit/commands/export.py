@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     short_help="Write files for other machines, all proved.",
     epilog=examples(
         "toolkit export --format all --precision all",
-        "toolkit export --model samples/model --format tflite --precision float16",
         "toolkit export --format tflite --arithmetic float16 --batch 1",
         "toolkit export --format c --precision integer",
     ),
