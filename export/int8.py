@@ -13,7 +13,7 @@ from export.equalize import equalize
 from export.forward import run
 from export.network import Dense, Layer, Network
 from export.onnx_int8 import write_onnx
-from export.quantize import Trunk, features, quantize
+from export.quantize import WITHIN, Trunk, features, quantize
 from export.refit import HELD_OUT, refit, relative_weights
 from export.region import fold, split
 from export.tflite_int8 import write_tflite
@@ -26,8 +26,9 @@ MOST_DATASETS = 6000
 @dataclass(frozen=True)
 class Fitted:
     """A network in int8. error: of each parameter's estimates, relative, root mean square over datasets that the head
-    was not fitted to."""
+    was not fitted to. within: one of WITHIN, the share of datasets that a layer's codes have room for."""
 
+    within: float
     trunk: Trunk
     behind: tuple[Layer, ...]
     error: NDArray[np.float64]
@@ -52,6 +53,7 @@ class Int8:
                 "Give some thousands: toolkit export --calibration FILE"
             )
         self.datasets = datasets[:: -(-len(datasets) // MOST_DATASETS)]
+        self._within: tuple[float, ...] = WITHIN
         self.network, self.first_layer, self.limit = equalize(fold(network), self.datasets), first_layer, limit
 
     def write(self, format: str) -> tuple[bytes, dict[str, Any]]:
@@ -85,26 +87,38 @@ class Int8:
 
     @cached_property
     def _float(self) -> Fitted:
-        return fit(self.network, self.datasets, first_layer_float=True)
+        return self._fit(first_layer_float=True)
 
     @cached_property
     def _int8(self) -> Fitted:
-        return fit(self.network, self.datasets, first_layer_float=False)
+        return self._fit(first_layer_float=False)
+
+    def _fit(self, *, first_layer_float: bool) -> Fitted:
+        """With as much room for rare datasets as makes the largest of the errors smallest; as much as was best with
+        the other first layer, where that was tried."""
+        tried = [
+            fit(self.network, self.datasets, first_layer_float=first_layer_float, within=within)
+            for within in self._within
+        ]
+        best = min(tried, key=lambda fitted: float(np.max(fitted.error)))
+        self._within = (best.within,)
+        return best
 
 
-def fit(network: Network, datasets: NDArray[np.float32], *, first_layer_float: bool) -> Fitted:
+def fit(network: Network, datasets: NDArray[np.float32], *, first_layer_float: bool, within: float) -> Fitted:
     """Round the network's integer part and refit its head.
 
     Args:
         network: equalized.
+        within: see Fitted.
     """
     parts = split(network, first_layer_float=first_layer_float)
-    trunk = quantize(parts, datasets)
+    trunk = quantize(parts, datasets, within)
     logits = run(network.layers, datasets[:, np.newaxis])
     *between, head = parts.behind
     assert isinstance(head, Dense)
     found = refit(head, run(between, features(trunk, datasets)), logits, relative_weights(logits))
-    return Fitted(trunk, (*between, found.head), found.after)
+    return Fitted(within, trunk, (*between, found.head), found.after)
 
 
 def _percent(errors: NDArray[np.float64]) -> str:

@@ -21,7 +21,7 @@ from export.integer_file import write_integer
 from export.integer_grid import LOWEST, choose_grid, on_codes
 from export.integer_head import round_heads
 from export.network import Activation, Conv1D, Dense, GlobalPooling1D, Network, Pooling1D, Reshape, ZeroPadding1D
-from export.quantize import Codes, round_layers, through
+from export.quantize import WITHIN, Codes, round_layers, through
 from export.refit import refit, relative_weights
 from export.region import FUSED, fold
 from toolkit.errors import ExportError
@@ -49,10 +49,14 @@ def to_integer(network: Network, parameters: Sequence[str], datasets: Values) ->
     assert isinstance(head, Dense)
     entering = Codes(1.0, LOWEST)
     given = grid.codes(datasets)
-    layers = round_layers(inside, entering, given, grid.unrounded(datasets))
-    features, codes = through(layers, entering, given)
-    refitted = refit(head, codes.real(features), logits, relative_weights(logits)).head
-    heads = round_heads(refitted, codes, features, logits, parameters)
+    real = grid.unrounded(datasets)
+    tried = []
+    for within in WITHIN:
+        layers = round_layers(inside, entering, given, real, within)
+        features, codes = through(layers, entering, given)
+        tried.append((layers, features, codes, refit(head, codes.real(features), logits, relative_weights(logits))))
+    layers, features, codes, refitted = min(tried, key=lambda each: float(np.max(each[3].after)))
+    heads = round_heads(refitted.head, codes, features, logits, parameters)
     outputs = [{"scale": head.output.scale, "zero_point": 0, "centre": head.centre} for head in heads]
     host: dict[str, Any] = {"columns": grid.to_json(), "outputs": outputs, "arena_bytes": None}
     content = write_integer(on_grid.shape, entering, layers, heads, {FACT: host})

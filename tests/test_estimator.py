@@ -191,8 +191,9 @@ def test_types_reach_the_users_type_checker(tmp_path: Path) -> None:
     (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
     for package in ("toolkit", "export"):
         shutil.copytree(ROOT / package, packages / package, ignore=shutil.ignore_patterns("__pycache__", "py.typed"))
-        for name in listed[package]:
-            shutil.copy(ROOT / package / name, packages / package)
+        for pattern in listed[package]:
+            for path in (ROOT / package).glob(pattern):
+                shutil.copy(path, packages / package / path.relative_to(ROOT / package))
     (packages / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
     (tmp_path / "use.py").write_text(USE)
     python = tmp_path / "venv" / "bin" / "python"
@@ -207,5 +208,5 @@ def test_types_reach_the_users_type_checker(tmp_path: Path) -> None:
 
 def test_packages_say_that_they_are_typed() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    assert listed == {"toolkit": ["py.typed"], "export": ["py.typed"]}
+    assert all("py.typed" in listed[package] for package in ("toolkit", "export"))
     assert all((ROOT / package / "py.typed").is_file() for package in listed)

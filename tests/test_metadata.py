@@ -21,7 +21,7 @@ def test_read_metadata_finds_what_the_manifest_says(exported: Path, name: str) -
     facts = read_metadata(exported / name)
     manifest = read_manifest(exported)
     (entry,) = [file for file in manifest.files if file.file == name]
-    assert facts["input"] == {"rows": 24, "columns": ["time", "signal"]}
+    assert facts["input"] == {"rows": 24, "columns": ["time", "signal"], "sorted_rows": False}
     assert facts["parameters"] == ["height", "rate", "noise"]
     assert (facts["format"], facts["precision"]) == (entry.format, entry.precision)
     assert facts["lower_bound"] == entry.lower_bound

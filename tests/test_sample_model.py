@@ -34,7 +34,7 @@ def compare() -> ModuleType:
 
 def test_sample_model_is_complete_and_under_two_megabytes() -> None:
     manifest = read_manifest(MODEL)
-    assert manifest.spec.describe() == "200 rows x (rt, correct) -> v, a, t0"
+    assert manifest.spec.describe() == "200 sorted rows x (rt, correct) -> v, a, t0"
     for entry in manifest.files:
         check_unchanged(MODEL, entry)
     assert {(entry.format, entry.precision) for entry in manifest.files} >= {
@@ -62,10 +62,10 @@ def test_sample_model_is_nearly_as_accurate_as_the_data_allow(tmp_path: Path, mo
     trial = accuracy.make_trial(problem, 500, accuracy.SEED)
     estimates = toolkit.load(MODEL)(trial.datasets)
     bars = accuracy.bars_of(problem, trial, estimates.astype("float64"))
-    # Of 5,000 datasets it has 1.05 / 1.11 / 1.16 times the RMSE of the posterior mean and 1.04 / 1.15 / 1.16 times its
+    # Of 5,000 datasets it has 1.04 / 1.09 / 1.05 times the RMSE of the posterior mean and 1.05 / 1.14 / 1.03 times its
     # 90th percentile; the bars are 1.06 / 1.10 / 1.15, and 1.15. Of 500 the standard error is .02 / .03 / .03, and .07.
     for bar in bars:
-        assert bar.value <= bar.most + 3 * bar.error, str(bar)
+        assert bar.value <= bar.most + 2 * bar.error, str(bar)
 
 
 def test_sample_model_agrees_with_maximum_likelihood_on_real_datasets(
@@ -78,9 +78,8 @@ def test_sample_model_agrees_with_maximum_likelihood_on_real_datasets(
     network, likelihood = compare.read_predictions(output), compare.read_reference("mle_wfpt")
     names = sorted(compare.inside(likelihood))
     assert len(names) == 16
-    # Measured .9962 / .8641 / .9582; the closed-form EZ estimator has .996 / .421 / .835. With the trials of each
-    # dataset in another order `a` varies by .046 (standard deviation): convolutions take the order for a pattern.
-    for parameter, bar in {"v": 0.995, "a": 0.86, "t0": 0.95}.items():
+    # Measured .988 / .947 / .992; the closed-form EZ estimator has .996 / .421 / .835.
+    for parameter, bar in {"v": 0.98, "a": 0.92, "t0": 0.985}.items():
         assert compare.correlation(names, network, likelihood, parameter) >= bar, parameter
 
 

@@ -111,7 +111,7 @@ def load(path: Path | str = "model", *, threads: int = 1, runtime: str | None = 
 
         >>> estimate = toolkit.load("samples/model")
         >>> estimate
-        <Estimator samples/model/model.float32.tflite: 200 rows x (rt, correct) -> v, a, t0, litert>
+        <Estimator samples/model/model.float32.tflite: 200 sorted rows x (rt, correct) -> v, a, t0, litert>
         >>> estimate(datasets).shape  # float32 (n, 200, 2) -> float32 (n, 3)
         (16, 3)
 
@@ -133,11 +133,12 @@ def load(path: Path | str = "model", *, threads: int = 1, runtime: str | None = 
 
 
 def _interval_facts(path: Path) -> dict[str, Any] | None:
-    """What the file itself says, or the manifest beside a .keras file, which holds no facts of ours."""
-    if path.suffix != ".keras":
-        facts = read_metadata(path).get(FACT)
-    else:
-        facts = read_manifest(path.parent).interval if (path.parent / MANIFEST).is_file() else None
+    """What the file itself says, or else the manifest beside it: .keras and quantized files hold none of it."""
+    facts = None if path.suffix == ".keras" else read_metadata(path).get(FACT)
+    if facts is None and (path.parent / MANIFEST).is_file():
+        manifest = read_manifest(path.parent)
+        of_files = {entry.file: entry.interval for entry in manifest.files}
+        facts = manifest.interval if path.suffix == ".keras" else of_files.get(path.name)
     return facts if isinstance(facts, dict) else None
 
 

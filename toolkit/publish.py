@@ -29,7 +29,7 @@ from toolkit.manifest import (
     write_manifest,
 )
 from toolkit.metadata import write_metadata
-from toolkit.spec import Spec, combinations
+from toolkit.spec import QUANTIZED, Spec, combinations
 from toolkit.verification import datasets_to_compare_on
 
 INT8_FACTS = ("first_layer", "first_layer_reason", "calibration_datasets")
@@ -142,7 +142,8 @@ def _publish_one(
         **file.facts,
         "lower_bound": verdict.lower_bound,
         "relative_error": {name: vars(error) for name, error in verdict.relative_error.items()},
-        **({FACT: interval} if interval else {}),
+        # Files that are quantized to be small do without; the manifest has it of all.
+        **({FACT: interval} if interval and file.precision not in QUANTIZED else {}),
     }
     write_metadata(file.path, facts)
     host = host_of(file.path, facts)

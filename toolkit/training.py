@@ -193,7 +193,7 @@ def _write_model_directory(output: Path, trainer: Trainer, calibration_count: in
         writer = csv.DictWriter(target, fieldnames=list(progress.history[0]))
         writer.writeheader()
         writer.writerows(progress.history)
-    intervals = conformal_intervals(trainer.predict(data.calibration_datasets), data.calibration_targets)
+    intervals = conformal_intervals(estimates, data.calibration_targets)
     plot_recovery(output / "recovery.png", data.calibration_targets, estimates, data.spec.parameters, recoveries)
     seen = data.ranges
     manifest = Manifest(

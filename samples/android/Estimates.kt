@@ -14,7 +14,7 @@ const val MODEL_FILE = "model.float32.tflite"
 const val ROWS = 200
 val COLUMNS = listOf("rt", "correct")
 val PARAMETERS = listOf("v", "a", "t0")
-const val SORTED_ROWS = false
+const val SORTED_ROWS = true
 
 /** Estimates of one dataset at a time, on the CPU. Not for several threads at once. */
 class Estimator(context: Context) : AutoCloseable {

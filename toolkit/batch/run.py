@@ -64,7 +64,7 @@ def batch_predict(
         >>> summary.rows_in, summary.rows_predicted, summary.rows_rejected
         (34, 34, 0)
         >>> summary.smallest["t0"][0]["source_row"]  # of the least estimate of t0
-        17
+        15
 
     Several runs may go on at once, in threads or processes, as long as each has an output of its own.
 
