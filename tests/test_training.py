@@ -104,7 +104,7 @@ def test_train_metrics_are_those_of_the_stored_network(trained: Path, small_data
     estimates = keras.saving.load_model(trained / "model.keras", compile=False).predict(datasets, verbose=0)
     for index, name in enumerate(PARAMETERS):
         found = recovery_of(table[name].to_numpy(), estimates[:, index])
-        # Metrics are of the calibration datasets, all of which are kept here; only the batching of the forward pass differs.
+        # Metrics are of the calibration datasets, all of which are kept; only the batching of the forward pass differs.
         assert found.rmse == pytest.approx(read_manifest(trained).training.metrics[name]["rmse"], rel=1e-5)
 
 

@@ -237,9 +237,9 @@ def _limits(manifest: Manifest) -> Iterator[str]:
     yield f"- A dataset has exactly {manifest.rows:,} rows. One with NaN or infinity is rejected."
     if manifest.sorted_rows:
         yield (
-            f"- The files take the rows of a dataset sorted: ascending by {_cell(manifest.columns[0])}, rows alike there "
-            "by the next column. The toolkit sorts whatever it reads; code of your own around a file has to, or its "
-            "estimates are wrong."
+            f"- The files take the rows of a dataset sorted: ascending by {_cell(manifest.columns[0])}, rows alike "
+            "there by the next column. The toolkit sorts whatever it reads; code of your own around a file has to, or "
+            "its estimates are wrong."
         )
     elif manifest.training.configuration.get("exchangeable_rows"):
         yield (
