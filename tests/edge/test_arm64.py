@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from toolkit.targets.frame import Target
 
 SMALLEST = 4.4737793e-38  # exp(-86) in float32
-# The largest relative error on 64 real datasets by precision: measured 5.7e-7, 8.3e-4, 5.5e-3, 8.2e-3.
-OFF_TRUTH = {"float32": 1.2e-6, "float16": 2e-3, "int8": 1.2e-2, "integer": 1.7e-2}
-# From the host's outputs: measured 1.2e-6 on real datasets, 2.8e-4 on extreme ones, whose sums cancel.
-OFF_HOST_REAL, OFF_HOST_EXTREME = 2.4e-6, 6e-4
+# The largest relative error on 64 real datasets by precision: measured 1.0e-6, 6.7e-4, .044, .055.
+OFF_TRUTH = {"float32": 2e-6, "float16": 1.4e-3, "int8": 0.088, "integer": 0.11}
+# From the host's outputs: measured 2.7e-6 on real datasets, 1.9e-4 on extreme ones, whose sums cancel.
+OFF_HOST_REAL, OFF_HOST_EXTREME = 5.4e-6, 4e-4
 OFF_SWEEP = 4e-7  # measured 1.8e-7, 1.5 units in the last place
 
 
