@@ -20,6 +20,7 @@ from export.adversarial import ADVERSARIAL_FILE, save_adversarial
 from export.batch import with_batch
 from export.graph import build_function
 from export.half_limits import limits_in_half
+from export.head import SMALLEST_U_IN_HALF
 from export.int8 import Int8
 from export.integer import to_integer
 from export.keras_file import read_network
@@ -70,7 +71,7 @@ def _convert(request: dict[str, Any]) -> list[dict[str, Any]]:
     if half:
         half_limit, cuts = limits_in_half(network)
         half_function = build_function(network, half_limit, cuts)
-        _compare(model, half_function, network, keras_file)
+        _compare(model, half_function, network, keras_file, floor=SMALLEST_U_IN_HALF)
     converted = []
     for format, precision in request["wanted"]:
         path = directory / file_name(format, precision, arithmetic=request["arithmetic"], batch=batch)
@@ -115,13 +116,17 @@ def _about(path: Path) -> Iterator[None]:
         raise ExportError(f"{path}: {error}") from error
 
 
-def _compare(model: Any, function: Any, network: Network, path: Path) -> None:
-    """Refuse a network that was misread: its estimates must be Keras's, on random datasets of the right scale."""
+def _compare(model: Any, function: Any, network: Network, path: Path, floor: float = 0.0) -> None:
+    """Refuse a network that was misread: its estimates must be Keras's, on random datasets of the right scale.
+
+    Args:
+        floor: what the head adds to estimates that are nearly 0. On random datasets all of a parameter's may be.
+    """
     datasets = _random_datasets(network)
     theirs = np.asarray(model(datasets, training=False), np.float32)
     ours = function(**{INPUT_NAME: datasets})[OUTPUT_NAME].numpy()
     in_float32 = all(layer.compute_dtype == "float32" for layer in model.layers)
-    allowed = (TOLERANCE if in_float32 else TOLERANCE_IN_HALF) * np.max(np.abs(theirs), axis=0)
+    allowed = (TOLERANCE if in_float32 else TOLERANCE_IN_HALF) * np.max(np.abs(theirs), axis=0) + floor
     known = theirs > WHERE_KERAS_IS_RIGHT
     if not np.all(np.abs(ours - theirs)[known] <= np.broadcast_to(allowed, theirs.shape)[known]):
         difference = float(np.max(np.abs(ours - theirs)))
