@@ -130,7 +130,7 @@ def test_the_last_step_is_softplus_along_the_logit_and_levels_off_above_0(
 def test_a_file_for_float32_arithmetic_is_no_use_in_float16_and_is_not_said_to_be(
     arm64: Target, file: str, tmp_path: Path
 ) -> None:
-    """Every logit below 0 gives exactly 0, and estimates of real datasets are 36% off in the median."""
+    """Every logit below 0 gives exactly 0, and estimates of real datasets are 31% off in the median."""
     entry = entries()[file]
     assert A76_FLOAT16 not in arm64.variants(entry)
     found = run_on(arm64, MODEL / file, entry, A76_FLOAT16, tmp_path)
@@ -162,7 +162,7 @@ def test_a_file_for_float16_arithmetic_gives_normal_float16_numbers_in_it(
     for estimates in (found.real, found.extreme, found.sweep):
         assert np.all(np.isfinite(estimates) & (estimates >= SMALLEST_NORMAL_FLOAT16))  # measured 6.205e-5
     truth = truth_of(real_datasets())
-    assert np.all(np.abs(found.real - truth) <= 0.032 * truth)  # measured .016, .0018 in the median
+    assert np.all(np.abs(found.real - truth) <= 0.042 * truth)  # measured .021, .0021 in the median
     near = np.abs(found.logits) <= 9
     along = np.logaddexp(0.0, found.logits.astype(np.float64))
     assert np.all(np.abs(found.sweep - along)[near] <= 0.01 * along[near])  # measured .0051
