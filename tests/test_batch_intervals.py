@@ -68,7 +68,9 @@ def test_unseen_datasets_are_covered_as_often_as_asked_by_each_file(
     assert table.column_names == [*NAMES, *added, "source_file", "source_row"]
     (entry,) = [each for each in read_manifest(int8).files if each.file == file]
     assert entry.interval is not None and entry.interval["datasets"] == scores
-    assert read_metadata(int8 / file)["interval"] == entry.interval
+    # A file that is quantized to be small has none inside; the manifest beside it tells.
+    assert read_metadata(int8 / file).get("interval") == (None if "int8" in file else entry.interval)
+    assert toolkit.load(int8 / file).interval(np.ones((1, 3), np.float32))[0].shape == (1, 3)
     for index, name in enumerate(NAMES):
         estimate, low, high = (table[f"predicted_{name}{end}"].to_numpy() for end in ("", "_low", "_high"))
         assert low.dtype == high.dtype == np.float32 and table[f"predicted_{name}_low"].null_count == 0

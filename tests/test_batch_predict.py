@@ -86,7 +86,7 @@ def test_batch_predict_writes_every_column_but_the_datasets_then_predictions_and
     result = json.loads(json.dumps(summary.to_json(), allow_nan=False))
     assert list(result) == [
         *("rows_in", "rows_predicted", "rows_rejected", "rows_lost", "seconds", "output", "rejected", "formats"),
-        *("outside_training_range", "smallest", "runtime", "lost"),
+        *("outside_training_range", "smallest", "runtime", "lost", "interval"),
     ]
     assert (result["rows_in"], result["rows_predicted"], result["rows_rejected"]) == (2000, 2000, 0)
     assert result["seconds"] > 0 and result["output"] == str(output) and result["rejected"] is None

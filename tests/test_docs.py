@@ -76,7 +76,7 @@ def test_readme_python_runs_as_it_stands(
     exec(block, names)
     assert names["estimates"].shape == (300, 3)  # type: ignore[attr-defined]
     shown = capsys.readouterr().out
-    assert "('v', 'a', 't0')" in shown and "34 rows; the least t0 is 0.1743, in row 17" in shown
+    assert "('v', 'a', 't0')" in shown and "34 rows; the least t0 is 0.1279, in row 15" in shown
     assert names["summary"].rows_predicted == 34  # type: ignore[attr-defined]
     assert names["verification"].passed  # type: ignore[attr-defined]
     assert Path("model/manifest.json").is_file()

@@ -158,6 +158,9 @@ def work(monkeypatch: pytest.MonkeyPatch, keras_file: Path, spec: Spec, director
         "directory": str(directory),
         "answer": str(answer),
         "stage": str(directory / "stage"),
+        "batch": None,
+        "arithmetic": "float32",
+        "first_layer": "auto",
     }
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
     run_worker()
@@ -190,10 +193,10 @@ def test_worker_refuses_a_graph_that_differs_from_keras(monkeypatch: pytest.Monk
 
     real = export.graph._activate
 
-    def misread(activation: Any, values: Any) -> Any:
+    def misread(activation: Any, values: Any, *others: Any) -> Any:
         from export.network import Activation
 
-        return real(Activation("relu") if activation.name == "leaky_relu" else activation, values)
+        return real(Activation("relu") if activation.name == "leaky_relu" else activation, values, *others)
 
     monkeypatch.setattr(export.graph, "_activate", misread)
     network = example("causal")

@@ -174,7 +174,7 @@ def test_inspect_shows_a_keras_file_with_code_in_it_and_names_the_code(tmp_path:
     ("name", "said"),
     [
         ("absent", "no such file or directory. Name a model directory or a model file."),
-        ("notes.txt", r"not a model file \(.tflite, .onnx, .keras\). Name a model directory or a model file."),
+        ("notes.txt", r"not a model file \(.tflite, .onnx, .ort, .keras\). Name a model directory or a model file."),
         (".", "no model here"),
         ("broken.tflite", "not a readable tflite model"),
         ("broken.keras", "not a .keras file"),

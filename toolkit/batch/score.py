@@ -144,7 +144,10 @@ def score_rows(job: Job, shard: Shard, batches: Iterable[pa.RecordBatch], engine
             rejected.append(_rows(refused, rejects, source, rows[~accepted], {REASON: pa.array(why, pa.string())}))
             batch, rows = batch.filter(pa.array(accepted)), rows[accepted]
         made = np.stack([estimates, *job.limits(estimates)], axis=-1) if job.limits else estimates[:, :, np.newaxis]
-        arrays = [_as_arrow(np.ascontiguousarray(column)) for column in made.reshape(len(made), -1).T]
+        arrays = [
+            _as_arrow(np.ascontiguousarray(column))
+            for column in made.reshape(len(made), made.shape[1] * made.shape[2]).T
+        ]
         columns = dict(zip(predicted_names(job.spec.parameters, job.limits is not None), arrays, strict=True))
         predicted.append(_rows(batch, predictions, source, rows, columns))
     return Scored(
