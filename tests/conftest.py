@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,10 @@ from click.testing import CliRunner, Result
 from tests.browser import Browser, find_chromium, open_browser
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# A shell starts what it runs in the background deaf to Ctrl-C, and so would be every process that tests interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 SMALL_SIMULATOR = """
 import numpy as np
 
