@@ -27,7 +27,7 @@ from toolkit.trainer import Settings
 from toolkit.training import train
 
 PARAMETERS = ["p", "q"]
-KILLED_WITHIN_SECONDS = 1.0  # of the moment at which training begins; on a quiet machine it and writing take about as long
+KILLED_WITHIN_SECONDS = 1.0  # of the moment at which training begins; a quiet machine trains and writes in about that
 SETTINGS = Settings(epochs=3, batch_size=64, exchangeable_rows=True, shuffled_rows=True)
 
 
